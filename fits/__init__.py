@@ -1,0 +1,1 @@
+"""What is fitted: one folder a fit. Data only."""

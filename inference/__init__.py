@@ -1,0 +1,1 @@
+"""What reported numbers say about the parameters, and the commands."""

@@ -1,0 +1,203 @@
+"""The command line. Inputs are checked here, before anything heavy is imported."""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import InputError, input_error
+
+DONE, BAD_INPUT, GATE_FAILED, INTERRUPTED = 0, 2, 3, 130
+POSTERIOR = "posterior.nc"
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+# Base of every usage error, whether typer brings click along (0.25 on) or depends on it.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    help="Patient-level Bayesian model of mezigdomide in relapsed myeloma, fitted to what a trial reported.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def built_in_fit() -> Path:
+    """Return the folder of the fit that ships with the package."""
+    return Path(str(resources.files("mezikd.fits"))) / "successor2"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mezikd {metadata.version('mezikd')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Patient-level Bayesian model of mezigdomide in relapsed myeloma, fitted to what a trial reported.
+
+    Exit codes: 0 done, 2 bad input, 3 sampled but the convergence gate failed, 130 interrupted.
+    """
+
+
+@app.command()
+def fit(
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder with fit.toml, evidence.csv, priors.csv [default: the built-in fit]."),
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew instead of resuming.")] = False,
+    chains: Annotated[int | None, typer.Option(help="Chains [default: fit.toml].")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Warm-up draws a chain [default: fit.toml].")] = None,
+    draws: Annotated[int | None, typer.Option(help="Kept draws a chain [default: fit.toml].")] = None,
+    virtual_patients: Annotated[
+        int | None,
+        typer.Option(help="Virtual patients of the mezigdomide arm, half as many of Kd [default: fit.toml]."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sampler [default: fit.toml].")] = None,
+) -> None:
+    """Fit the model to the reported numbers of a trial.
+
+    Example: mezikd fit --out runs/successor2 --chains 4 --draws 500
+    """
+    given = {
+        "chains": chains,
+        "warmup": warmup,
+        "draws": draws,
+        "virtual_patients": virtual_patients,
+        "seed": seed,
+    }
+    overrides = {name: value for name, value in given.items() if value is not None}
+    folder = built_in_fit() if folder is None else folder
+    check_out(out)
+    validate(folder, overrides)
+    from .pipeline import run_fit
+
+    if not run_fit(folder, out, overrides, restart):
+        raise typer.Exit(GATE_FAILED)
+
+
+@app.command()
+def check(
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
+    fit: Annotated[
+        Path | None,
+        typer.Argument(
+            help="posterior.nc of a fit, or the folder that holds it [default: the shipped posterior]."
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Simulated trials, 10 to 100000.")] = 400,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation, from 0.")] = 1,
+) -> None:
+    """Compare reported numbers with trials simulated from the posterior.
+
+    Example: mezikd check runs/successor2 --out runs/successor2/check --trials 400
+    """
+    for option, value, low, high in (("--trials", trials, 10, 100_000), ("--seed", seed, 0, 2**31 - 1)):
+        if not low <= value <= high:
+            raise input_error(
+                option, f"value {value} is not allowed", "give another value", allowed=f"{low} to {high}"
+            )
+    posterior = find_posterior(built_in_fit() if fit is None else fit)
+    check_out(out)
+    from .pipeline import run_check
+
+    run_check(posterior, out, trials, seed)
+
+
+def validate(folder: Path, overrides: dict[str, int]) -> None:
+    """Read every input of a fit and raise InputError at the first mistake."""
+    from .settings import load_settings, with_overrides
+
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "there is no such folder"
+        raise input_error(folder, what, "name the folder that holds fit.toml and evidence.csv")
+    settings = with_overrides(load_settings(folder), overrides)
+    from .evidence import load_evidence
+
+    load_evidence(folder, settings)
+    if (folder / "priors.csv").exists():
+        from mezikd.model.parameters import DECLARED
+
+        from .priors import load_priors
+
+        load_priors(folder, DECLARED)
+
+
+def find_posterior(fit: Path) -> Path:
+    """Return the posterior file of a fit, named itself or by its folder.
+
+    Raises
+    ------
+    InputError: there is none, or it is no netCDF file.
+    """
+    path = fit / POSTERIOR if fit.is_dir() else fit
+    if not path.is_file():
+        raise input_error(path, "there is no such file", "name the folder that `mezikd fit --out` wrote")
+    with path.open("rb") as file:
+        if file.read(len(HDF5_MAGIC)) != HDF5_MAGIC:
+            raise input_error(
+                path, "not a netCDF file", f"name the {POSTERIOR} that `mezikd fit --out` wrote"
+            )
+    return path
+
+
+def check_out(out: Path) -> None:
+    """Make sure that results can be written to ``out``, and leave no trace there.
+
+    Raises
+    ------
+    InputError: a file, a folder whose parent does not exist, or not writable.
+    """
+    if out.exists() and not out.is_dir():
+        raise input_error("--out", f"{out} is a file", "name a folder")
+    place = out if out.is_dir() else out.absolute().parent
+    if not place.is_dir():
+        raise input_error("--out", f"the folder {place} does not exist", f"make it first: mkdir -p {place}")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise input_error(
+            "--out", f"{place} is not writable ({error.strerror})", "name another folder"
+        ) from None
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; user mistakes become one line on stderr."""
+    try:
+        code = app(arguments, prog_name="mezikd", standalone_mode=False) or DONE
+    except InputError as error:
+        return _say(str(error), BAD_INPUT)
+    except USAGE_ERROR as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "mezikd"
+        text = getattr(error, "format_message", error.__str__)()
+        return _say(f"{text.strip().rstrip('.')}; see `{command} --help`", BAD_INPUT)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    # typer turns an interrupt inside a command into this exit code.
+    return _say("interrupted", INTERRUPTED) if code == INTERRUPTED else code
+
+
+def _say(message: str, code: int) -> int:
+    typer.echo(f"mezikd: {' '.join(message.split())}", err=True)
+    return code
+
+
+def main() -> None:
+    """Entry point of `mezikd`."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

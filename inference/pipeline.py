@@ -1,0 +1,240 @@
+"""The fit from folder to results, and the check of a saved fit. Results appear when complete; blocks of draws as they come."""
+
+import json
+import os
+import pickle
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from . import check, figures, posterior_file, summary
+from .diagnostics import diagnose
+from .errors import input_error
+from .likelihood import Target
+from .mode import laplace
+from .problem import Problem, load_problem
+from .sampler import BLOCK, Draws, Geometry, Sampler, SamplerSettings, build_in_background, run_chain
+from .survival_covariance import simulated_block
+
+UNFINISHED = "unfinished"
+PREDICTIVE_DRAWS = 200
+console = Console(stderr=True, highlight=False)
+
+
+def _fingerprint(problem: Problem) -> str:
+    return json.dumps({"settings": problem.settings.model_dump(), "files": problem.texts()}, sort_keys=True)
+
+
+def prepare_folder(problem: Problem, out: Path, restart: bool) -> bool:
+    """Make ``out`` ready and return whether an unfinished run of the same fit is there to go on with.
+
+    Raises
+    ------
+    InputError: ``out`` holds a finished fit, or an unfinished one of other evidence or settings.
+    """
+    work, fingerprint = out / UNFINISHED, _fingerprint(problem)
+    if restart:
+        shutil.rmtree(work, ignore_errors=True)
+    elif (out / "posterior.nc").exists():
+        raise input_error(out, "holds a finished fit", "name another --out, or --restart to replace it")
+    resumes = (work / "fit.json").exists()
+    if resumes and (work / "fit.json").read_text() != fingerprint:
+        remedy = "name another --out, or --restart to begin anew"
+        raise input_error(out, "holds an unfinished fit of other evidence or settings", remedy)
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "fit.json").write_text(fingerprint)
+    return resumes
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    part = path.with_name(path.name + ".part")
+    write(part)
+    part.replace(path)
+
+
+def _save_pickle(path: Path, value) -> None:
+    _write(path, lambda p: p.write_bytes(pickle.dumps(value)))
+
+
+def _load_pickle(path: Path):
+    try:
+        return pickle.loads(path.read_bytes()) if path.exists() else None
+    except (pickle.UnpicklingError, EOFError):
+        return None
+
+
+class _Gradient:
+    """Compiled value and gradient of the log-density, counted."""
+
+    def __init__(self, target: Target):
+        self._function = jax.jit(jax.value_and_grad(target.log_density))
+        self.root = target.survival.precision_root
+        self.calls = 0
+
+    def __call__(self, z: np.ndarray) -> tuple[float, np.ndarray]:
+        self.calls += 1
+        value, slope = self._function(z, self.root)
+        return float(value), np.asarray(slope)
+
+
+def find_geometry(problem: Problem, gradient: _Gradient) -> tuple[Target, Geometry]:
+    """Return the target with the covariance of the survival summaries, and the Laplace approximation.
+
+    Mode with independent summaries, trials simulated there, mode again and curvature with their covariance.
+    """
+    n, target, s = len(problem.free), problem.target, problem.settings
+    rng = np.random.default_rng([s.sampler.seed, 1])
+    starts = np.stack([np.zeros(n), 0.5 * rng.standard_normal(n)])
+    from .mode import find_mode
+
+    z, _, _ = find_mode(gradient, starts)
+    if s.likelihood.survival_covariance == "simulated" and target.survival.rows:
+        for _ in range(2):
+            block = simulated_block(
+                target.survival.rows, z, problem.parameters, target.design, s.likelihood.covariance_trials,
+                s.sampler.seed,
+            )  # fmt: skip
+            target = replace(target, survival=block)
+            gradient.root = block.precision_root
+            z, _, _ = find_mode(gradient, z[None])
+    mode = laplace(gradient, z[None])
+    root = jnp.asarray(target.survival.precision_root)
+    return target, Geometry(jnp.asarray(mode.z), jnp.asarray(mode.whiten), root)
+
+
+def _sample(sampler: Sampler, geometry: Geometry, work: Path) -> tuple[list[list[Draws]], float]:
+    """Return the blocks of every chain, saved in ``work`` as they come, and the seconds spent."""
+    s = sampler.settings
+    blocks = -(-s.warmup // BLOCK) + -(-s.draws // BLOCK)
+    begin, lock = time.perf_counter(), threading.Lock()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        tasks = [bar.add_task(f"chain {c + 1}", total=blocks * BLOCK) for c in range(s.chains)]
+
+        def progress(chain: int, done: list[Draws], state) -> None:
+            _save_pickle(work / f"chain{chain}.pickle", (jax.tree.map(np.asarray, state), done))
+            with lock:
+                bar.update(tasks[chain], completed=len(done) * BLOCK)
+
+        def run(chain: int) -> list[Draws]:
+            saved = _load_pickle(work / f"chain{chain}.pickle")
+            if saved is not None:
+                bar.update(tasks[chain], completed=len(saved[1]) * BLOCK)
+            return run_chain(sampler, geometry, chain, saved, progress)
+
+        chains = list(pool.map(run, range(s.chains)))
+    return chains, time.perf_counter() - begin
+
+
+def _pointwise(target: Target, z: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the log-likelihood of every term at draws of ``z`` (chain, draw, parameter), thinned to about 100 a chain."""
+    z = z[:, :: max(1, z.shape[1] // 100)]
+    terms = jax.jit(lambda x: target.terms(target.expected(x)))
+    out = [{k: float(v) for k, v in terms(x).items()} for x in z.reshape(-1, z.shape[-1])]
+    return {k: np.array([o[k] for o in out]).reshape(z.shape[:2]) for k in out[0]}
+
+
+def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -> bool:
+    """Fit ``folder`` into ``out``; return whether the convergence gate was passed."""
+    begin = time.perf_counter()
+    problem = load_problem(folder, overrides)
+    resumes = prepare_folder(problem, out, restart)
+    work, s = out / UNFINISHED, problem.settings.sampler
+    if resumes:
+        console.print(f"going on with the unfinished fit in {out} (--restart begins anew)")
+    settings = SamplerSettings(s.chains, s.warmup, s.draws, s.seed, s.target_accept, s.max_tree_depth)
+    rows = len(problem.target.survival.rows)
+    console.print(f"{problem.settings.study.name}: {len(problem.evidence.fit)} reported numbers fitted, "
+                  f"{len(problem.free)} parameters, {problem.settings.patients.mezikd} virtual patients")  # fmt: skip
+    future = build_in_background(problem.target.log_density, len(problem.free), rows, settings)
+    saved = _load_pickle(work / "geometry.pickle")
+    if saved is None:
+        with console.status("mode, simulated trials, curvature"):
+            gradient = _Gradient(problem.target)
+            target, geometry = find_geometry(problem, gradient)
+        saved = (jax.tree.map(np.asarray, tuple(geometry)), target.survival.covariance, gradient.calls)
+        _save_pickle(work / "geometry.pickle", saved)
+    arrays, covariance, mode_gradients = saved
+    geometry = Geometry(*(jnp.asarray(x) for x in arrays))
+    target = replace(problem.target, survival=replace(problem.target.survival, covariance=covariance))
+    with console.status("compiling the sampler"):
+        sampler = future.result()
+    chains, sampling_seconds = _sample(sampler, geometry, work)
+
+    first = -(-s.warmup // BLOCK)
+    kept = [Draws(*(np.concatenate(x)[: s.draws] for x in zip(*c[first:], strict=True))) for c in chains]
+    stacked = Draws(*(np.stack(x) for x in zip(*kept, strict=True)))
+    gradients = int(sum(b.steps.sum() for c in chains for b in c))
+    parallel = min(s.chains, os.cpu_count() or 1)
+    diagnostics = diagnose(
+        posterior_file.natural_dataset(stacked.z, problem),
+        stacked.energy,
+        stacked.diverging,
+        seconds=0.0,
+        gradient_ms=1e3 * sampling_seconds * parallel / max(gradients, 1),
+        gradients=gradients + mode_gradients,
+        virtual_patients=problem.settings.patients.mezikd,
+        device=posterior_file.device_name(),
+        draws=s.draws,
+        chains=s.chains,
+        mean_steps=float(stacked.steps.mean()),
+        sampling_seconds=sampling_seconds,
+    )
+    with console.status("simulated trials, check, figures"):
+        flat = stacked.z.reshape(-1, stacked.z.shape[-1])
+        chosen = flat[np.linspace(0, len(flat) - 1, min(PREDICTIVE_DRAWS, len(flat))).astype(int)]
+        simulated = check.predictive(problem.evidence, chosen, problem.parameters, target.design, s.seed)
+        table = check.check_table(problem.evidence, simulated)
+        stats = {
+            "lp": stacked.log_density, "energy": stacked.energy, "acceptance_rate": stacked.accept,
+            "n_steps": stacked.steps, "diverging": stacked.diverging,
+        }  # fmt: skip
+        seconds = time.perf_counter() - begin
+        tree = posterior_file.build_tree(
+            problem, stacked.z, stats, _pointwise(target, stacked.z), simulated,
+            posterior_file.attributes(problem, seconds, covariance),
+        )  # fmt: skip
+        parameters = summary.parameter_table(tree, problem)
+        (out / "figures").mkdir(exist_ok=True)
+        figures.write_figures(tree, problem, table, out / "figures")
+    diagnostics = replace(diagnostics, seconds=time.perf_counter() - begin)
+    error = summary.integration_error(problem, geometry.mode)
+    _write(out / "diagnostics.json", lambda p: p.write_text(json.dumps(asdict(diagnostics), indent=1) + "\n"))
+    _write(out / "parameters.csv", lambda p: parameters.to_csv(p, index=False, float_format="%.5g"))
+    _write(out / "check.csv", lambda p: table.to_csv(p, index=False, float_format="%.5g"))
+    _write(out / "integration_error.csv", lambda p: error.to_csv(p, index=False, float_format="%.4f"))
+    text = summary.summary_text(problem, diagnostics, parameters, table, error)
+    _write(out / "summary.md", lambda p: p.write_text(text, "utf-8"))
+    posterior_file.save(tree, out / "posterior.nc")
+    shutil.rmtree(work)
+    console.print(f"gate: {diagnostics.gate} {diagnostics.failed}".rstrip())
+    console.print(f"{out / 'summary.md'} ({diagnostics.seconds:.0f} s)")
+    return diagnostics.gate == "pass"
+
+
+def run_check(fit: Path, out: Path, trials: int, seed: int) -> None:
+    """Simulate ``trials`` trials from the posterior in ``fit`` and write check.csv and its figure to ``out``."""
+    tree, problem = posterior_file.load(fit)
+    z = tree["unconstrained_posterior"]["z"].values
+    flat = z.reshape(-1, z.shape[-1])
+    chosen = flat[np.random.default_rng([seed, 5]).integers(0, len(flat), trials)]
+    with console.status(f"{trials} simulated trials"):
+        simulated = check.predictive(problem.evidence, chosen, problem.parameters, problem.target.design, seed)
+    table: pd.DataFrame = check.check_table(problem.evidence, simulated)
+    out.mkdir(exist_ok=True)
+    figures.reported_against_predicted(table, problem, out / "reported_against_predicted.png")
+    _write(out / "check.csv", lambda p: table.to_csv(p, index=False, float_format="%.5g"))
+    inside = table.groupby("role")["covered"].agg(["sum", "size"])
+    for role, line in inside.iterrows():
+        console.print(f"{role}: {line['sum']} of {line['size']} inside the 90 % predictive interval")

@@ -1,0 +1,77 @@
+"""From a fit folder to the log-density: settings, evidence, priors, design, virtual patients."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mezikd.model.parameters import DECLARED, Parameter, free, with_priors
+from mezikd.model.regimen import Regimen, Visits
+from mezikd.model.trial_design import Arm, Design
+
+from .evidence import Evidence, load_evidence
+from .likelihood import Target, independent_block
+from .priors import load_priors
+from .settings import FitSettings, load_settings, with_overrides
+
+FILES = ("fit.toml", "evidence.csv", "priors.csv")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A fit, read and checked."""
+
+    folder: Path
+    settings: FitSettings
+    evidence: Evidence
+    parameters: tuple[Parameter, ...]
+    target: Target
+    """With survival summaries as if independent."""
+
+    @property
+    def free(self) -> tuple[Parameter, ...]:
+        """The estimated parameters, in the order of the coordinates."""
+        return free(self.parameters)
+
+    def texts(self) -> dict[str, str]:
+        """Return the contents of the fit's files, by name."""
+        return {f: (self.folder / f).read_text("utf-8-sig") for f in FILES if (self.folder / f).exists()}
+
+
+def design_of(settings: FitSettings) -> Design:
+    """Return the design that the settings describe."""
+
+    def arm(a) -> Arm:
+        r = a.regions
+        return Arm(a.randomised, a.treated, (r.usa, r.europe, r.asia, r.rest_of_world))
+
+    g, m = settings.regimen, settings.model
+    visits = Visits(settings.visits.weekly_cycles, settings.visits.later_days)
+    return Design(
+        mezikd=arm(settings.trial.mezikd),
+        kd=arm(settings.trial.kd),
+        regimen=Regimen(g.dose_mg, g.days_on, g.cycle_days, g.levels_mg, visits),
+        structure_name=m.structure,
+        held_weeks=m.held_cycles * g.cycle_days // 7,
+        untouched_weeks=m.untouched_cycles * g.cycle_days // 7,
+        steps_per_day=m.steps_per_day,
+    )
+
+
+def load_problem(folder: Path, overrides: dict[str, int] | None = None) -> Problem:
+    """Return the fit in ``folder``; InputError where a file has a mistake."""
+    settings = with_overrides(load_settings(folder), overrides or {})
+    evidence = load_evidence(folder, settings)
+    parameters = with_priors(load_priors(folder, DECLARED))
+    design, p = design_of(settings), settings.patients
+    cohorts = {arm: design.cohort(arm, getattr(p, arm), p.seed) for arm in ("mezikd", "kd")}
+    target = Target(evidence, design, parameters, **cohorts, survival=independent_block(evidence))
+    return Problem(folder, settings, evidence, parameters, target)
+
+
+def with_patients(problem: Problem, mezikd: int, kd: int, seed: int) -> Target:
+    """Return the same log-density over other virtual patients (to measure the integration error)."""
+    design = problem.target.design
+    return replace(
+        problem.target,
+        mezikd=design.cohort("mezikd", mezikd, seed),
+        kd=design.cohort("kd", kd, seed),
+    )

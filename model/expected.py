@@ -1,0 +1,190 @@
+"""Expected reported quantities: what the trial's summaries tend to in the mean-field model.
+
+Daily scan (course.py) -> weekly scan (outcomes.py) -> the marginal probabilities that reported numbers estimate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from . import infection, observation, outcomes, progression, rules
+from .course import expected_course, repeat_last
+from .dose_intensity import rdi_distribution
+from .individuals import individuals
+from .outcomes import Person, Tally, Weekly
+from .parameters import RECHECK_DELAY_DAYS, REGIONS
+from .patients import Cohort
+from .regimen import DAYS_PER_MONTH
+from .trial_design import ARMS, Design
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Values at which distributions are wanted; the quartiles that a trial reported."""
+
+    rdi: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """Shares of the planned dose."""
+    neutropenia_days: tuple[float, ...] = (6.0, 10.0, 15.0)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Marginal probabilities of both arms, from the weekly means of arm x region."""
+
+    tally: Tally
+    design: Design
+    follow_up: Float[Array, "weeks"]
+    """P(data cutoff later than the start of each week)."""
+    rdi: Float[Array, "rdi_cuts"]
+    """P(relative dose intensity <= cut) in the mezigdomide arm at ``Cuts.rdi``."""
+    neutropenia_duration: Float[Array, "duration_cuts"]
+    """P(duration <= cut) of first episodes of grade >= 3 neutropenia in the mezigdomide arm that begin while the
+    untouched course is followed day by day (nearly all), at ``Cuts.neutropenia_days``."""
+    grade4: dict[str, Array]
+    """Share of severe infections whose worst grade is 4, by arm."""
+
+    def groups(self, per_group, arm: str) -> Float[Array, "weeks regions"]:
+        """Return the columns of one arm."""
+        i = ARMS.index(arm) * len(REGIONS)
+        return per_group[..., i : i + len(REGIONS)]
+
+    def of(self, per_group, arm: str, subgroup: str = "all"):
+        """Return the value of one arm, or of one region of it."""
+        x = self.groups(per_group, arm)
+        if subgroup != "all":
+            return x[..., REGIONS.index(subgroup)]
+        n = np.array(self.design.arm(arm).regions, float)
+        return x @ (n / n.sum())
+
+    def ever(self, weekly: str, arm: str, subgroup: str = "all"):
+        """Return the probability of the event named ``weekly`` (a field of Tally) at any time."""
+        return self.of(getattr(self.tally, weekly).sum(axis=0), arm, subgroup)
+
+    def pfs_median(self, arm: str):
+        """Return the marginal median of progression-free survival, months."""
+        s = self.of(self.tally.free, arm)
+        months = jnp.arange(s.shape[0]) * progression.WEEK_MONTHS
+        return progression.median_time(months, jnp.log(s))
+
+    def log_hazard_ratio(self):
+        """Return the log hazard ratio of progression or death that an unstratified Cox model tends to."""
+        t = self.tally
+        at_risk, events = (jnp.stack([self.of(x, a) for a in ARMS[::-1]]) for x in (t.pfs_at_risk, t.pfs_events))
+        return progression.cox_log_hazard_ratio(at_risk, events, jnp.asarray(self.design.shares()))
+
+    def severe_onset(self, arm: str, days) -> Float[Array, "cuts"]:
+        """Return the distribution of the onset of severe infection among those with one."""
+        total = jnp.concatenate([jnp.zeros(1), jnp.cumsum(self.of(self.tally.severe, arm))])
+        return _interpolate(total, np.asarray(days) / 7.0) / total[-1]
+
+    def treatment_duration(self, arm: str, months) -> Float[Array, "cuts"]:
+        """Return P(duration of treatment <= months); treatment still going on counts up to data cutoff."""
+        longer = self.of(self.tally.treated, arm) * self.follow_up
+        return 1.0 - _interpolate(longer, np.asarray(months) * DAYS_PER_MONTH / 7.0)
+
+    def observed_follow_up(self, months) -> Float[Array, "cuts"]:
+        """Return P(follow-up <= months) over both arms: ended by death or data cutoff."""
+        alive = sum(n * self.of(self.tally.alive, a) for n, a in zip(self.design.shares(), ARMS[::-1], strict=True))
+        return 1.0 - _interpolate(alive * self.follow_up, np.asarray(months) * DAYS_PER_MONTH / 7.0)
+
+
+def _interpolate(x, position):
+    """Return ``x`` at fractional indices, linear between its entries."""
+    low = np.floor(position).astype(int)
+    share = position - low
+    return (1.0 - share) * x[low] + share * x[low + 1]
+
+
+def group_means(x, sizes: Sequence[int]):
+    """Return the means over the patients of each arm and region; patients come arm by arm, region by region."""
+    parts, at = [], 0
+    for n in sizes:
+        parts.append(x[..., at : at + n].reshape(*x.shape[:-1], len(REGIONS), -1).mean(axis=-1))
+        at += n
+    return jnp.concatenate(parts, axis=-1)
+
+
+def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> Expected:
+    """Return the expectations of both arms under natural parameters ``theta``."""
+    weeks, cycle = design.horizon_weeks, design.regimen.cycle_days // 7
+    structure, sigma = design.structure, theta["sigma_anc"]
+    drug, control = individuals(theta, mezikd, structure), individuals(theta, kd, structure)
+
+    rule = rules.HoldRule(theta["hold_grade3"], theta["reduce_after_hold"], sigma)
+    course = expected_course(
+        drug, design.regimen, rule, structure, weeks, design.held_weeks, design.untouched_weeks, design.steps_per_day
+    )
+    delay = RECHECK_DELAY_DAYS
+    days = np.asarray(cuts.neutropenia_days) - 0.5  # whole days: half of the cut's own day counts
+
+    def of_path(path):
+        """Weekly quantities of one path, up to the horizon."""
+        below = observation.below_limit(path.log_anc, sigma)
+        hazard = infection.intensity(path.log_anc, path.arrest, below, theta)
+        longer = observation.episode_longer(below[: design.untouched_weeks], theta["recheck_days"], delay, days)
+        return [repeat_last(x, weeks, cycle) for x in (*hazard, path.tumour_block, below[:, 0])], longer
+
+    (*whole, below), longer = of_path(course.untouched)
+    (*held, _), longer_held = of_path(course.held)
+    total, concurrent, tumour_block = (
+        course.never * x + (1.0 - course.never) * y for x, y in zip(whole, held, strict=True)
+    )
+    # A first count below 1.0 comes on full doses; what follows it depends on whether it leads to a hold.
+    leads = (course.first_hold / (below + 1e-9))[: design.untouched_weeks, None]
+    longer = longer + leads * (longer_held - longer)
+    still = jnp.broadcast_to(control.log_anc0, (1, 7, kd.size))
+    below_still = observation.below_limit(still, sigma)
+    hazard_still = infection.intensity(still, 0.0, below_still, theta)
+
+    def both(a, b):
+        """Return weekly ``a`` of the mezigdomide arm and constant ``b`` of Kd side by side."""
+        return jnp.concatenate([a, jnp.broadcast_to(b, (*a.shape[:-1], kd.size))], axis=-1)
+
+    visit = jnp.asarray(design.regimen.is_visit(weeks), float)
+    month = np.arange(weeks + 1) * progression.WEEK_MONTHS
+    follow_up = progression.in_follow_up(theta, month)
+    middle = 0.5 * (follow_up[1:] + follow_up[:-1])
+
+    def of_arms(name):
+        sizes = zip(ARMS, (mezikd.size, kd.size), strict=True)
+        return jnp.concatenate([jnp.broadcast_to(theta[f"{name}_{arm}"], (n,)) for arm, n in sizes])
+
+    lost = jnp.exp(-of_arms("dropout") * (month[:-1, None] + 0.5 * progression.WEEK_MONTHS))
+    weekly = Weekly(
+        base_hazard=progression.baseline_hazard(theta, weeks),
+        early=jnp.concatenate(
+            [
+                jnp.broadcast_to(infection.early_factor(theta, arm, weeks)[:, None], (weeks, c.size))
+                for arm, c in zip(ARMS, (mezikd, kd), strict=True)
+            ],
+            axis=1,
+        ),
+        follow_up=follow_up[:-1],
+        follow_up_middle=middle,
+        follow_up_next=jnp.concatenate([follow_up[1:-1], jnp.zeros(1)]),
+        lost=lost,
+        tumour_block=both(tumour_block, 0.0),
+        infection=both(total, hazard_still.total),
+        infection_concurrent=both(concurrent, hazard_still.concurrent),
+        grade3=both(below, below_still[0, 0]) * visit[:, None],
+        hold=both(course.first_hold, 0.0),
+        full_level=both(course.full_level, 1.0),
+    )
+    person = Person(
+        progression_frailty=jnp.concatenate([drug.progression_frailty, control.progression_frailty]),
+        infection_rate=jnp.concatenate([drug.infection_rate, control.infection_rate]),
+        stop=of_arms("stop_rate") * progression.WEEK_MONTHS,
+        untouched=jnp.concatenate([jnp.exp(theta["other_reduction"] * jnp.log(drug.intensity)), jnp.ones(kd.size)]),
+    )
+    tally, each = outcomes.tally(weekly, person, theta, partial(group_means, sizes=(mezikd.size, kd.size)))
+    dosing = (course.dose, course.dose_variance, course.never)
+    planned = design.regimen.planned(weeks).sum(axis=1)
+    rdi = rdi_distribution(cuts.rdi, each.ends[:, : mezikd.size], *dosing, planned, drug.intensity)
+    began = each.neutropenia[: design.untouched_weeks, : mezikd.size]
+    outlasts = (began[:, None] * longer).sum(axis=0) @ mezikd.weight / (began.sum(axis=0) @ mezikd.weight)
+    grade4 = {arm: theta[f"infection_grade4_{arm}"] for arm in ARMS}
+    return Expected(tally, design, follow_up[:-1], rdi @ mezikd.weight, 1.0 - outlasts, grade4)

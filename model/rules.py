@@ -1,0 +1,94 @@
+"""Dose rules: hold, resume, reduce. One meaning, two versions (model.md, section 1).
+
+At a visit with a dose planned: ANC < 0.5 holds the drug; 0.5 <= ANC < 1.0 holds it with probability pi_3. While on
+hold ANC is counted weekly and dosing resumes at ANC >= 1.0, one level lower with probability pi_R.
+Mean-field version, smooth in the parameters: a patient never held has the course of full doses, exactly; those held at
+least once share one expected course and the probabilities of (level, on hold).
+Exact version: the patient is held or is not.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .probability import normal_cdf
+
+LOG_GRADE3, LOG_GRADE4 = 0.0, -0.6931471805599453
+"""log of 1.0 and 0.5 x 10^9/L: CTCAE version 5."""
+
+
+class HoldRule(NamedTuple):
+    """Parameters of the rules; scalars."""
+
+    hold_grade3: Float[Array, ""]
+    reduce_after_hold: Float[Array, ""]
+    sigma: Float[Array, ""]
+    """Residual log SD of one count."""
+
+
+class Occupancy(NamedTuple):
+    """Probability of each (dose level, dosing or on hold) once held; shape ``levels patients``; sums to P(ever held)."""
+
+    dosing: Float[Array, "levels patients"]
+    held: Float[Array, "levels patients"]
+
+
+def nobody_held(levels: int, patients: int) -> Occupancy:
+    """Return the state at the start."""
+    zero = jnp.zeros((levels, patients))
+    return Occupancy(zero, zero)
+
+
+def hold_probability(log_anc, rule: HoldRule):
+    """Return the probability that a count taken at latent ``log_anc`` leads to a hold."""
+    below3 = normal_cdf((LOG_GRADE3 - log_anc) / rule.sigma)
+    below4 = normal_cdf((LOG_GRADE4 - log_anc) / rule.sigma)
+    return below4 + rule.hold_grade3 * (below3 - below4)
+
+
+def one_level_lower(x):
+    """Shift the mass on each level one level down; the lowest keeps its own."""
+    down = jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]])
+    return down.at[-1].add(x[-1])
+
+
+def advance(state: Occupancy, log_anc, joining, full_dose_hold, rule: HoldRule, dosing_visit) -> Occupancy:
+    """Return the occupancy after the counts of one study day.
+
+    ``log_anc`` is the latent log ANC of patients who have been held, ``joining`` the probability that a patient is held for
+    the first time, ``full_dose_hold`` that of a hold in a patient on full doses: those who resumed at the full level have
+    that patient's course again, not the group's. ``dosing_visit`` is 1 where a dose is due at a visit.
+    """
+    resume = normal_cdf((log_anc - LOG_GRADE3) / rule.sigma)
+    lower = hold_probability(log_anc, rule) * dosing_visit
+    hold = jnp.concatenate([full_dose_hold[None], jnp.broadcast_to(lower, state.dosing[1:].shape)])
+    back = state.held * resume
+    stopped = state.dosing * hold
+    dosing = state.dosing - stopped + (1.0 - rule.reduce_after_hold) * back
+    dosing = dosing + rule.reduce_after_hold * one_level_lower(back)
+    held = state.held - back + stopped
+    return Occupancy(dosing, held.at[0].add(joining))
+
+
+class Ledger(NamedTuple):
+    """Exact state of each patient's dosing."""
+
+    level: Int[Array, "patients"]
+    held: Float[Array, "patients"]
+    """1 while on hold."""
+
+
+def advance_exact(state: Ledger, log_count, u_hold, u_reduce, rule: HoldRule, dosing_visit, levels: int) -> Ledger:
+    """Return the ledger after the counts of one study day.
+
+    ``log_count`` is the observed log ANC, ``u_hold`` and ``u_reduce`` uniform numbers that settle the two chances.
+    """
+    grade4 = log_count < LOG_GRADE4
+    grade3 = log_count < LOG_GRADE3
+    holds = (grade4 | (grade3 & (u_hold < rule.hold_grade3))) & (dosing_visit > 0) & (state.held < 0.5)
+    resumes = (state.held > 0.5) & ~grade3
+    lower = resumes & (u_reduce < rule.reduce_after_hold)
+    level = jnp.where(lower, jnp.minimum(state.level + 1, levels - 1), state.level)
+    held = jnp.where(holds, 1.0, jnp.where(resumes, 0.0, state.held))
+    return Ledger(level, held)

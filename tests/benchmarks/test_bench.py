@@ -1,0 +1,194 @@
+"""Timings: log-density and gradient by size, and a patient course against diffrax at the same accuracy.
+
+``pytest -m benchmark`` writes ``results.csv`` beside this file. Medians of at least 10 runs after a warm-up,
+each waited for; a pair that is compared takes turns, so that a busy moment hits both.
+"""
+
+import csv
+import importlib.util
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mezikd.model import rules
+from mezikd.model.course import expected_course
+from mezikd.model.individuals import individuals
+from mezikd.model.parameters import DECLARED, free, natural
+
+TESTS = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_name("results.csv")
+COLUMNS = ("case", "size", "ours_ms", "other", "other_ms", "ratio", "hardware", "versions")
+SIZES = (64, 256, 1024)
+PATIENTS, WEEKS = 256, 52
+AS_ACCURATE = 0.0007
+"""Median |log ANC error| of the daily step (tests/model/accuracy.csv): what diffrax has to reach."""
+ROUNDS = 11
+
+pytestmark = pytest.mark.benchmark
+
+
+def load(path: Path):
+    """Return a module of another tests folder."""
+    spec = importlib.util.spec_from_file_location(f"bench_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+built_in_target = load(TESTS / "inference" / "conftest.py").built_in_target
+reference = load(TESTS / "model" / "reference.py")
+
+
+def median_ms(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
+    """Return each call's median time in ms, the calls taking turns; the first round is the warm-up."""
+    took = []
+    for _ in range(rounds + 1):
+        for call in calls:
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            took.append(1e3 * (time.perf_counter() - start))
+    return [float(x) for x in np.median(np.reshape(took, (rounds + 1, -1))[1:], axis=0)]
+
+
+def hardware() -> str:
+    """Return the processor's name and number of cores."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {len(names) or 1} cores, {jax.default_backend()}"
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Collect the rows of the table; written when the module is done."""
+    found: list[tuple] = []
+    yield found
+    about = (
+        hardware(),
+        f"python {platform.python_version()}, jax {jax.__version__}, diffrax {diffrax.__version__}",
+    )
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows((*row, *about) for row in found)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_log_density(rows, size):
+    """Value and gradient at the prior median; ``size`` virtual patients and half as many of Kd."""
+    target = built_in_target(size, size // 2)
+    z = jnp.zeros(len(free(target.parameters)))
+    value, gradient = jax.jit(target.log_density), jax.jit(jax.value_and_grad(target.log_density))
+    value_ms, gradient_ms = median_ms(lambda: value(z), lambda: gradient(z), rounds=2 * ROUNDS)
+    rows.append(("log-density value", size, f"{value_ms:.2f}", "", "", ""))
+    ratio = f"{gradient_ms / value_ms:.2f}"
+    rows.append(("log-density gradient", size, f"{gradient_ms:.2f}", "value", f"{value_ms:.2f}", ratio))
+    assert np.isfinite(gradient(z)[0])
+
+
+def patients_of(theta):
+    """Return the mezigdomide arm's virtual patients."""
+    target = built_in_target(PATIENTS, PATIENTS // 2)
+    return individuals(theta, target.mezikd, target.design.structure), target.design
+
+
+def our_log_anc(z):
+    """Return log(ANC/ANC0) at the end of each day on full doses, by the package's own daily scan."""
+    theta = natural(z)
+    ind, design = patients_of(theta)
+    rule = rules.HoldRule(theta["hold_grade3"], theta["reduce_after_hold"], theta["sigma_anc"])
+    # Nothing but the patients on full doses leaves this function: the compiler drops the held ones.
+    course = expected_course(ind, design.regimen, rule, design.structure, WEEKS, 8, WEEKS, rdi=1.0)
+    return course.untouched.log_anc.reshape(7 * WEEKS, PATIENTS)[1:] - ind.log_anc0
+
+
+def case_of(theta):
+    """Return the same patients as ``our_log_anc`` for the reference."""
+    ind, _ = patients_of(theta)
+    block = ind.block
+    exposure = jnp.exp(ind.log_exposure)
+    drug = reference.Drug(block.k, jnp.exp(block.log_ec50), block.hill, block.emax, ind.k_ikaros, exposure)
+    return reference.Case(drug, ind.marrow)
+
+
+DOSES = reference.regimen(WEEKS // 4)
+
+
+def diffrax_log_anc(z, rtol: float, solver):
+    """Return the same as ``our_log_anc`` by diffrax: all pools of all patients as one system, jumps at the doses."""
+    case = case_of(natural(z))
+    shape = case.drug.exposure.shape
+    y0 = jnp.stack([jnp.zeros(shape), *[jnp.ones(shape)] * 4, (1.0 + case.marrow.reserve) * jnp.ones(shape)])
+    ends = jnp.arange(1.0, 7 * WEEKS + 1.0)
+    controller = diffrax.PIDController(rtol=rtol, atol=0.1 * rtol)
+    y = diffrax.diffeqsolve(
+        diffrax.ODETerm(reference.arrest_model),
+        solver,
+        0.0,
+        7.0 * WEEKS,
+        0.1,
+        y0,
+        (case, reference.amounts(case.drug, DOSES)),
+        saveat=diffrax.SaveAt(ts=ends),
+        stepsize_controller=diffrax.ClipStepSizeController(controller, jump_ts=ends[:-1]),
+        max_steps=8192,
+    ).ys
+    assert y is not None
+    return jnp.log(reference.smooth_minimum(y[:-1, 5], case.marrow.reserve, case.marrow.theta))
+
+
+def test_course_against_diffrax(rows):
+    """Gradient of mean log ANC over 52 weeks; diffrax at its loosest tolerance with our median error."""
+    z = jnp.zeros(len(free(DECLARED)))
+    exact = np.log(reference.reference_course(case_of(natural(z)), DOSES))[:-1]
+
+    def error_of(log_anc) -> tuple[float, float]:
+        error = np.abs(np.asarray(log_anc) - exact)
+        return float(np.median(error)), float(error.max())
+
+    ours = error_of(jax.jit(our_log_anc)(z))
+    forward = jax.jit(diffrax_log_anc, static_argnums=2)
+    best = None
+    for solver in (diffrax.Bosh3(), diffrax.Tsit5()):
+        for rtol in (3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4):
+            found = error_of(forward(z, rtol, solver))
+            if found[0] <= max(ours[0], AS_ACCURATE):
+                (took,) = median_ms(lambda r=rtol, s=solver: forward(z, r, s), rounds=5)
+                print(f"{type(solver).__name__} rtol {rtol:g}: error {found}, forward {took:.1f} ms")
+                if best is None or took < best[0]:
+                    best = took, rtol, solver, found
+                break
+    assert best is not None, "diffrax did not reach the accuracy"
+    _, rtol, solver, theirs = best
+    name = type(solver).__name__
+
+    our_gradient = jax.jit(jax.value_and_grad(lambda z: our_log_anc(z).mean()))
+    their_gradient = jax.jit(jax.value_and_grad(lambda z: diffrax_log_anc(z, rtol, solver).mean()))
+    (our_value, our_slope), (their_value, their_slope) = our_gradient(z), their_gradient(z)
+    np.testing.assert_allclose(our_value, their_value, atol=2e-3)
+    np.testing.assert_allclose(our_slope, their_slope, atol=0.01 * np.abs(their_slope).max())
+
+    our_ms, their_ms = median_ms(lambda: our_gradient(z), lambda: their_gradient(z))
+    ratio = their_ms / our_ms
+    rows.append(
+        (
+            f"gradient of a course of {WEEKS} weeks on full doses; median and worst log ANC error: "
+            f"ours {ours[0]:.5f} and {ours[1]:.4f}, other {theirs[0]:.5f} and {theirs[1]:.4f}",
+            PATIENTS,
+            f"{our_ms:.2f}",
+            f"diffrax {name} rtol {rtol:g}",
+            f"{their_ms:.2f}",
+            f"{ratio:.1f}",
+        )
+    )
+    assert ratio >= 5.0, f"diffrax takes only {ratio:.1f} times as long"
