@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-
 from mezikd.model.parameters import Parameter
 from mezikd.model.trial_design import Design
 
@@ -54,4 +53,4 @@ def check_table(evidence: Evidence, simulated: np.ndarray) -> pd.DataFrame:
                     bool(q[0.05] <= reported <= q[0.95]),
                 )
             )  # fmt: skip
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    return pd.DataFrame.from_records(lines, columns=list(COLUMNS))

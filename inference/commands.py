@@ -91,9 +91,7 @@ def check(
     out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
     fit: Annotated[
         Path | None,
-        typer.Argument(
-            help="posterior.nc of a fit, or the folder that holds it [default: the shipped posterior]."
-        ),
+        typer.Argument(help="posterior.nc of a fit, or the folder that holds it [default: the shipped posterior]."),
     ] = None,
     trials: Annotated[int, typer.Option(help="Simulated trials, 10 to 100000.")] = 400,
     seed: Annotated[int, typer.Option(help="Seed of the simulation, from 0.")] = 1,
@@ -104,9 +102,7 @@ def check(
     """
     for option, value, low, high in (("--trials", trials, 10, 100_000), ("--seed", seed, 0, 2**31 - 1)):
         if not low <= value <= high:
-            raise input_error(
-                option, f"value {value} is not allowed", "give another value", allowed=f"{low} to {high}"
-            )
+            raise input_error(option, f"value {value} is not allowed", "give another value", allowed=f"{low} to {high}")
     posterior = find_posterior(built_in_fit() if fit is None else fit)
     check_out(out)
     from .pipeline import run_check
@@ -145,9 +141,7 @@ def find_posterior(fit: Path) -> Path:
         raise input_error(path, "there is no such file", "name the folder that `mezikd fit --out` wrote")
     with path.open("rb") as file:
         if file.read(len(HDF5_MAGIC)) != HDF5_MAGIC:
-            raise input_error(
-                path, "not a netCDF file", f"name the {POSTERIOR} that `mezikd fit --out` wrote"
-            )
+            raise input_error(path, "not a netCDF file", f"name the {POSTERIOR} that `mezikd fit --out` wrote")
     return path
 
 
@@ -167,9 +161,7 @@ def check_out(out: Path) -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise input_error(
-            "--out", f"{place} is not writable ({error.strerror})", "name another folder"
-        ) from None
+        raise input_error("--out", f"{place} is not writable ({error.strerror})", "name another folder") from None
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ def kaplan_meier(time: np.ndarray, event: np.ndarray) -> tuple[np.ndarray, np.nd
 def kaplan_meier_median(time: np.ndarray, event: np.ndarray) -> float:
     """Return the first time at which the Kaplan-Meier estimate is at most one half; infinity where it never is."""
     times, survival = kaplan_meier(time, event)
-    below = survival <= 0.5
+    below = survival <= 0.5 + 1e-12  # a product of fractions: exactly one half is not hit
     return float(times[np.argmax(below)]) if below.any() else float("inf")
 
 

@@ -29,13 +29,9 @@ SCHEMA = pa.DataFrameSchema(
         "arm": one_of(ARMS),
         "subgroup": one_of(SUBGROUPS),
         # Whether an outcome is known needs its statistic too: evidence_rules.
-        "outcome": column(
-            lambda c: c != "", "a known outcome", "see the table of outcomes in fits/README.md"
-        ),
+        "outcome": column(lambda c: c != "", "a known outcome", "see the table of outcomes in fits/README.md"),
         "statistic": one_of(("count", "quartiles", "median", "hazard_ratio", "survival_probability")),
-        "value": column(
-            lambda c: is_number(c) or c == NOT_REACHED, "a number, or NR (not reached)", NUMBER_REMEDY
-        ),
+        "value": column(lambda c: is_number(c) or c == NOT_REACHED, "a number, or NR (not reached)", NUMBER_REMEDY),
         **{
             bound: column(
                 lambda c: is_number(c) or c in ("", NOT_REACHED),
@@ -50,9 +46,7 @@ SCHEMA = pa.DataFrameSchema(
             "a whole number from 1, or blank",
             "give the number of patients that the source counts out of",
         ),
-        "unit": column(
-            lambda c: c != "", "the unit of the outcome", "see the table of outcomes in fits/README.md"
-        ),
+        "unit": column(lambda c: c != "", "the unit of the outcome", "see the table of outcomes in fits/README.md"),
         "where": column(lambda c: c != "", "any text", "say where in the source the number stands"),
         "role": one_of(("fit", "check")),
         "given": column(lambda c: c == "" or _is_id(c), "the id of another row, or blank", "give its id"),
@@ -159,9 +153,7 @@ def load_evidence(folder: Path, settings: FitSettings) -> Evidence:
     table = read_table(path, SCHEMA, name="id")
     if table.empty:
         raise input_error(path, "there is no row", "enter one line per reported number")
-    rows = tuple(
-        _row(cells, int(line)) for line, cells in zip(table.index, table.to_dict("records"), strict=True)
-    )
+    rows = tuple(_row(cells, int(line)) for line, cells in zip(table.index, table.to_dict("records"), strict=True))
     evidence = Evidence(rows, path, hashlib.sha256(path.read_bytes()).hexdigest())
     for rule in RULES:
         for fault in rule(evidence, settings):

@@ -94,9 +94,7 @@ def interval(evidence: "Evidence", settings: FitSettings) -> Faults:
         blank = [c for c in ("low", "high") if isnan(getattr(row, c)) and c not in row.not_reached]
         if row.interval == "none" and len(blank) < 2:
             filled = "low" if "low" not in blank else "high"
-            yield Fault(
-                row, filled, "a bound stands in a row of interval none", "leave it blank or name the interval"
-            )
+            yield Fault(row, filled, "a bound stands in a row of interval none", "leave it blank or name the interval")
         if row.interval != "none" and blank:
             yield Fault(row, blank[0], f"blank, but the interval is {row.interval}", "give both bounds")
         for column in row.not_reached:
@@ -122,9 +120,7 @@ def in_range(evidence: "Evidence", settings: FitSettings) -> Faults:
     """Counts are whole numbers up to their denominator, percentages at most 100, everything else above 0."""
     for row in evidence.rows:
         if row.statistic in ("count", "quartiles") and isnan(row.denominator):
-            yield Fault(
-                row, "denominator", "blank", "give the number of patients that the source counts out of"
-            )
+            yield Fault(row, "denominator", "blank", "give the number of patients that the source counts out of")
         if row.statistic == "count":
             if not (row.value.is_integer() and 0 <= row.value <= row.denominator):
                 problem = f"value {row.value:g} is no count out of {row.denominator:g}"
@@ -191,9 +187,7 @@ def nested(evidence: "Evidence", settings: FitSettings) -> Faults:
         for outer in _outcome(row).within:
             whole = counts.get((outer, row.arm, row.subgroup))
             if whole is not None and row.value > whole.value:
-                problem = (
-                    f"value {row.value:g} is more than the {whole.value:g} of {whole.name}, which includes it"
-                )
+                problem = f"value {row.value:g} is more than the {whole.value:g} of {whole.name}, which includes it"
                 yield Fault(row, "value", problem, "correct one of the two", f"0 to {whole.value:g}")
     for text, parts, how in SUMS:
         for (outcome, arm, subgroup), whole in counts.items():

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from mezikd.model.expected import Cuts, Expected, expected
 from mezikd.model.parameters import Parameter, natural
 from mezikd.model.patients import Cohort

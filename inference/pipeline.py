@@ -57,7 +57,7 @@ def prepare_folder(problem: Problem, out: Path, restart: bool) -> bool:
     return resumes
 
 
-def _write(path: Path, write: Callable[[Path], None]) -> None:
+def _write(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(path.name + ".part")
     write(part)
     part.replace(path)
@@ -226,7 +226,7 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
 def run_check(fit: Path, out: Path, trials: int, seed: int) -> None:
     """Simulate ``trials`` trials from the posterior in ``fit`` and write check.csv and its figure to ``out``."""
     tree, problem = posterior_file.load(fit)
-    z = tree["unconstrained_posterior"]["z"].values
+    z = np.asarray(tree["unconstrained_posterior"]["z"])
     flat = z.reshape(-1, z.shape[-1])
     chosen = flat[np.random.default_rng([seed, 5]).integers(0, len(flat), trials)]
     with console.status(f"{trials} simulated trials"):

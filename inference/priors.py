@@ -63,16 +63,12 @@ def load_priors(folder: Path, declared: Iterable[Declared]) -> dict[str, tuple[f
             problem = f"unknown parameter {shown(name)} (nearest: {near[0]})"
             raise fault("name", problem, "correct the name", ", ".join(near))
         if name in priors:
-            raise fault(
-                "name", f"value {shown(name)} is there twice", "delete one of the two", "each name once"
-            )
+            raise fault("name", f"value {shown(name)} is there twice", "delete one of the two", "each name once")
         low, high = SUPPORT[known[name].support]
         centre = float(cells["centre"])
         if not low < centre < high:
             allowed = f"above {low:g}" + (f" and below {high:g}" if high < float("inf") else "")
-            raise fault(
-                "centre", f"value {cells['centre']} is outside the parameter's support", "correct it", allowed
-            )
+            raise fault("centre", f"value {cells['centre']} is outside the parameter's support", "correct it", allowed)
         if known[name].fixed and spread:
             raise fault("spread", f"value {spread}, but {name} is fixed", "leave it blank", "blank")
         if not known[name].fixed and not spread:

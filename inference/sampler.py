@@ -85,7 +85,7 @@ class Sampler:
 
             return jax.lax.scan(one, state, None, length=BLOCK)
 
-        zeros = partial(jax.ShapeDtypeStruct, dtype=jnp.float64)
+        zeros: Any = partial(jax.ShapeDtypeStruct, dtype=jnp.float64)
         geometry = Geometry(zeros((n,)), zeros((n, n)), zeros((survival_rows, survival_rows)))
         key = jax.eval_shape(lambda: jax.random.PRNGKey(0))
         self.begin = jax.jit(begin).lower(key, zeros((n,)), geometry).compile()

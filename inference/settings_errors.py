@@ -33,9 +33,7 @@ def settings_error(path: Path, text: str, error: ValidationError, root: type[Bas
     if first["type"] == "missing":
         section = ".".join(keys[:-1])
         under = f"under [{section}]" if section else "as a section"
-        return input_error(
-            path, f"key `{key}` is missing", f"add it {under}", line=line, allowed=field.description
-        )
+        return input_error(path, f"key `{key}` is missing", f"add it {under}", line=line, allowed=field.description)
     value = first["input"].model_dump() if isinstance(first["input"], BaseModel) else first["input"]
     why = str(first.get("ctx", {}).get("error")) if first["type"] == "value_error" else "is not allowed"
     default = None if field.is_required() or isinstance(field.default, BaseModel) else field.default

@@ -5,7 +5,14 @@ import pandas as pd
 import xarray as xr
 
 from .diagnostics import Diagnostics
-from .likelihood import CUMULATIVE, PROBABILITY, SURVIVAL_OUTCOMES, reported_quartiles, survival_quantity, survival_scale
+from .likelihood import (
+    CUMULATIVE,
+    PROBABILITY,
+    SURVIVAL_OUTCOMES,
+    reported_quartiles,
+    survival_quantity,
+    survival_scale,
+)
 from .problem import Problem, with_patients
 
 MOVED = 0.1
@@ -19,7 +26,7 @@ def parameter_table(tree: xr.DataTree, problem: Problem) -> pd.DataFrame:
     contraction = 1 - posterior variance / prior variance on the scale on which the prior is normal; ``driven_by`` says
     'prior' below MOVED, 'fixed', or 'data'.
     """
-    z = tree["unconstrained_posterior"]["z"].values.reshape(-1, len(problem.free))
+    z = np.asarray(tree["unconstrained_posterior"]["z"]).reshape(-1, len(problem.free))
     index = {p.name: i for i, p in enumerate(problem.free)}
     normal = np.array([-1.6448536269514722, 0.0, 1.6448536269514722])
     lines = []
@@ -68,9 +75,7 @@ def integration_error(problem: Problem, z) -> pd.DataFrame:
     """
     p = problem.settings.patients
     ours = _quantities(problem.target, problem, z)
-    fine = [
-        _quantities(with_patients(problem, 8 * p.mezikd, 8 * p.kd, p.seed + 100 + i), problem, z) for i in range(3)
-    ]
+    fine = [_quantities(with_patients(problem, 8 * p.mezikd, 8 * p.kd, p.seed + 100 + i), problem, z) for i in range(3)]
     lines = []
     for row in problem.evidence.fit:
         exact = np.mean([f[row.name] for f in fine], axis=0)
@@ -96,11 +101,12 @@ REASONS = {
 
 def _outside(table: pd.DataFrame) -> list[str]:
     lines = []
-    for row in table[~table["covered"]].itertuples():
-        reason = REASONS.get(str(row.id), "not explained yet")
+    for row in table.loc[~table["covered"].astype(bool)].to_dict(orient="records"):
+        reason = REASONS.get(row["id"], "not explained yet")
         lines.append(
-            f"- {row.id}, {row.arm}, {row.subgroup}, {row.statistic} ({row.role}): reported {row.reported:g}, "
-            f"90 % predictive interval {row.pi90_low:.4g} to {row.pi90_high:.4g}. Likely reason: {reason}."
+            f"- {row['id']}, {row['arm']}, {row['subgroup']}, {row['statistic']} ({row['role']}): reported "
+            f"{row['reported']:g}, 90 % predictive interval {row['pi90_low']:.4g} to {row['pi90_high']:.4g}. "
+            f"Likely reason: {reason}."
         )
     return lines or ["None."]
 

@@ -5,7 +5,6 @@ at the posterior mode; their standard errors from the reported 95 % intervals (b
 """
 
 import numpy as np
-
 from mezikd.model.parameters import Parameter
 from mezikd.model.trial_design import Design
 

@@ -30,9 +30,7 @@ def column(test: Callable[[str], bool], allowed: str, remedy: str) -> pa.Column:
 
 def one_of(words: tuple[str, ...]) -> pa.Column:
     """Return a column whose cells are one of ``words``."""
-    return column(
-        lambda cell: cell in words, ", ".join(w or "(blank)" for w in words), "use one of these words"
-    )
+    return column(lambda cell: cell in words, ", ".join(w or "(blank)" for w in words), "use one of these words")
 
 
 def read_table(path: Path, schema: pa.DataFrameSchema, name: str) -> pd.DataFrame:

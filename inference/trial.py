@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from mezikd.model.exact import NEVER, History, simulate_trials
 from mezikd.model.outcomes import SAFETY_WEEKS
 from mezikd.model.parameters import REGIONS, Parameter, natural
@@ -17,6 +16,8 @@ from mezikd.model.trial_design import ARMS, Arm, Design
 from . import estimators
 from .evidence import Row
 
+Values = np.ndarray | jax.Array
+"""Values of all patients: numpy here, declared as jax arrays where they are simulated."""
 BATCH = 16
 """Trials simulated at once: bounds memory."""
 
@@ -26,23 +27,23 @@ class ArmData:
     """One arm of one trial: patients as rows, everything observed by data cutoff."""
 
     sizes: Arm
-    region: np.ndarray
-    treated: np.ndarray
+    region: Values
+    treated: Values
     """Whether the patient ever took treatment; safety counts only those."""
     history: History
 
     @property
-    def end_of_treatment(self) -> np.ndarray:
+    def end_of_treatment(self) -> Values:
         """Days from first dose to last dose or data cutoff."""
         return np.minimum(self.history.stop, self.history.cutoff)
 
-    def observed(self, day: np.ndarray, safety: bool = True) -> np.ndarray:
+    def observed(self, day: Values, safety: bool = True) -> Values:
         """Return whether an event at ``day`` was recorded: before cutoff and, if ``safety``, within 28 days of treatment."""
         h = self.history
         end = np.minimum(h.stop + (7.0 * SAFETY_WEEKS if safety else 0.0), np.minimum(h.cutoff, h.death + 1e-6))
         return (day < NEVER) & (day <= end)
 
-    def safety_count(self, day: np.ndarray, subgroup: str = "all") -> float:
+    def safety_count(self, day: Values, subgroup: str = "all") -> float:
         """Return the treated patients (of a region) with a recorded event."""
         inside = self.treated if subgroup == "all" else self.treated & (self.region == REGIONS.index(subgroup))
         return float(self.observed(day)[inside].sum())
@@ -56,14 +57,14 @@ class ArmData:
             event_at = np.minimum(h.progression, h.death) if what == "pfs" else h.progression
             end = np.minimum(np.minimum(h.cutoff, h.lost), h.death)
         time = np.minimum(event_at, end)
-        return time / DAYS_PER_MONTH, event_at <= end
+        return np.asarray(time / DAYS_PER_MONTH), np.asarray(event_at <= end)
 
 
 Trial = dict[str, ArmData]
 
 
 def simulated_trials(
-    z: np.ndarray, parameters: tuple[Parameter, ...], design: Design, seed: int
+    z: Values, parameters: tuple[Parameter, ...], design: Design, seed: int
 ) -> Iterator[tuple[Trial, dict[str, float]]]:
     """Yield a trial for each row of coordinates ``z`` with its parameters in natural units.
 
@@ -90,19 +91,17 @@ def simulated_trials(
             treated[a] = rng.permuted(np.tile(np.arange(sizes.randomised) < sizes.treated, (BATCH, 1)), axis=1)
         for j in range(size):
             trial = {
-                a: ArmData(
-                    design.arm(a), regions[a], treated[a][j], jax.tree.map(lambda x, j=j: x[j], histories[a])
-                )
+                a: ArmData(design.arm(a), regions[a], treated[a][j], jax.tree.map(lambda x, j=j: x[j], histories[a]))
                 for a in ARMS
             }
             yield trial, {k: float(np.asarray(v)[j]) for k, v in theta.items()}
 
 
-def _safety(day: Callable[[History], np.ndarray]):
+def _safety(day: Callable[[History], Values]):
     return lambda trial, row: trial[row.arm].safety_count(day(trial[row.arm].history), row.subgroup)
 
 
-def _severe_and(flag: Callable[[History], np.ndarray]):
+def _severe_and(flag: Callable[[History], Values]):
     def count(trial: Trial, row: Row) -> float:
         arm = trial[row.arm]
         return float((arm.observed(arm.history.severe) & arm.treated & flag(arm.history)).sum())
@@ -121,7 +120,7 @@ def _stopped_for_progression(trial: Trial, row: Row) -> float:
     return float(((h.progression == h.stop) & (h.stop <= h.cutoff) & trial[row.arm].treated).sum())
 
 
-def _deaths(which: Callable[[History], np.ndarray]):
+def _deaths(which: Callable[[History], Values]):
     def count(trial: Trial, row: Row) -> float:
         h = trial[row.arm].history
         return float(((h.death <= h.cutoff) & which(h)).sum())
@@ -160,27 +159,27 @@ COUNTS: dict[str, Callable[[Trial, Row], float]] = {
 """Counts by outcome: the patients that a trial report would give."""
 
 
-def _severe_onset(trial: Trial, row: Row) -> np.ndarray:
+def _severe_onset(trial: Trial, row: Row) -> Values:
     arm = trial[row.arm]
     return arm.history.severe[arm.observed(arm.history.severe) & arm.treated]
 
 
-def _episode_days(trial: Trial, row: Row) -> np.ndarray:
+def _episode_days(trial: Trial, row: Row) -> Values:
     arm = trial[row.arm]
     days = arm.history.episode_days[arm.observed(arm.history.first_grade3) & arm.treated]
     return days[days < NEVER]
 
 
-def _rdi(trial: Trial, row: Row) -> np.ndarray:
+def _rdi(trial: Trial, row: Row) -> Values:
     h = trial[row.arm].history
     return 100.0 * h.given / np.maximum(h.planned, 1e-9)
 
 
-def _follow_up(trial: Trial, row: Row) -> np.ndarray:
+def _follow_up(trial: Trial, row: Row) -> Values:
     return np.concatenate([np.minimum(t.history.death, t.history.cutoff) for t in trial.values()]) / DAYS_PER_MONTH
 
 
-SAMPLES: dict[str, Callable[[Trial, Row], np.ndarray]] = {
+SAMPLES: dict[str, Callable[[Trial, Row], Values]] = {
     "time to onset of grade 3 or 4 infection": _severe_onset,
     "duration of grade 3 or 4 neutropenia": _episode_days,
     "relative dose intensity, mezigdomide": _rdi,
@@ -195,7 +194,7 @@ def reduce(trial: Trial, row: Row) -> tuple[float, float, float]:
     """Return (low, value, high) of one row in a simulated trial; low and high only for quartiles, else NaN."""
     nan = float("nan")
     if row.statistic == "quartiles":
-        return estimators.quartiles(SAMPLES[row.outcome](trial, row))
+        return estimators.quartiles(np.asarray(SAMPLES[row.outcome](trial, row)))
     if row.statistic == "count":
         return nan, COUNTS[row.outcome](trial, row), nan
     what = SURVIVAL[row.outcome]

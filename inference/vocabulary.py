@@ -153,9 +153,7 @@ _DECLARED = (
     ),
     # progression, death, treatment
     Outcome(PFS, "median", "months", EACH, "Kaplan-Meier median of progression or death", True),
-    Outcome(
-        PFS, "hazard_ratio", "ratio", ("mezikd_vs_kd",), "Cox hazard ratio of progression or death", True
-    ),
+    Outcome(PFS, "hazard_ratio", "ratio", ("mezikd_vs_kd",), "Cox hazard ratio of progression or death", True),
     _count("progression or death", "patients with the event before data cutoff", True),
     Outcome(
         "time to progression",
@@ -200,9 +198,7 @@ _DECLARED = (
         False,
         within=(DEATH,),
     ),
-    Outcome(
-        "overall survival", "hazard_ratio", "ratio", ("mezikd_vs_kd",), "Cox hazard ratio of death", False
-    ),
+    Outcome("overall survival", "hazard_ratio", "ratio", ("mezikd_vs_kd",), "Cox hazard ratio of death", False),
 )
 
 VOCABULARY: dict[tuple[str, str], Outcome] = {(o.text, o.statistic): o for o in _DECLARED}

@@ -53,6 +53,10 @@ TRACE = 1e-9
 """Amount over EC50 of a patient who has taken nothing: small enough to be no drug, finite so that its gradient is."""
 
 
+UNDERFLOW = 1e-100
+"""Keeps the logarithm of an amount that months without a dose have brought to zero finite, and its gradient."""
+
+
 class _Daily(NamedTuple):
     """What the daily step needs and no day changes; fields broadcast over patients."""
 
@@ -68,7 +72,11 @@ class _Daily(NamedTuple):
     """Emax / (n k times the length of the stage)."""
     scale_1: Array
     tumour: Array
-    """Turns (amount / EC50)^n at the day's start into (amount / EC50_T)^n at its middle."""
+    """Turns (amount / EC50)^n into (amount / EC50_T)^n."""
+    tumour_scale: Array
+    """1 / (n k)."""
+    shrink_day: Array
+    """(amount / EC50)^n left after a day."""
     keep_g: Array
     """Share of the arrest left after each stage without block."""
     keep_1: Array
@@ -89,7 +97,9 @@ def daily_constants(ind: Individuals, structure, steps: int) -> _Daily:
         shrink_1=jnp.exp(-nk * h),
         scale_g=block.emax / (nk * first),
         scale_1=block.emax / (nk * second),
-        tumour=jnp.exp(block.hill * ind.log_potency_ratio - 0.5 * nk),
+        tumour=jnp.exp(block.hill * ind.log_potency_ratio),
+        tumour_scale=1.0 / nk,
+        shrink_day=jnp.exp(-nk),
         keep_g=jnp.exp(-ind.k_ikaros * first),
         keep_1=jnp.exp(-ind.k_ikaros * second),
         marrow=structure.prepare(ind.marrow, ind.k_ikaros, h),
@@ -99,14 +109,14 @@ def daily_constants(ind: Individuals, structure, steps: int) -> _Daily:
 def day(state, dose, c: _Daily, structure, steps: int):
     """Return ``(amount, arrest, chain)`` a day later and the day's tumour block.
 
-    ``dose`` (mg) is taken at the start of the day. Exact: amount, and the mean block over both stages of each step
-    (exposure.day_mean_block), towards which the arrest relaxes. The tumour block is that of mid-day: it only enters
-    through a memory of weeks.
+    ``dose`` (mg) is taken at the start of the day. Exact: amount, the mean block over both stages of each step
+    (exposure.day_mean_block), towards which the arrest relaxes, and the day mean of the tumour block.
     """
     amount, arrest, chain = state
     amount = amount + c.dose * dose
-    power = jnp.exp(c.hill * jnp.log(amount))
-    middle = power * c.tumour
+    power = jnp.exp(c.hill * jnp.log(amount + UNDERFLOW))
+    tumour = power * c.tumour
+    tumour = c.tumour_scale * jnp.log((1.0 + tumour) / (1.0 + tumour * c.shrink_day))
     for _ in range(steps):
         power_g, power_1 = power * c.shrink_g, power * c.shrink_1
         first = c.scale_g * jnp.log((1.0 + power) / (1.0 + power_g))
@@ -115,7 +125,7 @@ def day(state, dose, c: _Daily, structure, steps: int):
         arrest = first + (arrest - first) * c.keep_g
         arrest = second + (arrest - second) * c.keep_1
         power = power_1
-    return (amount * c.decay, arrest, chain), middle / (1.0 + middle)
+    return (amount * c.decay, arrest, chain), tumour
 
 
 def start(ind: Individuals, structure, patients: int):
@@ -214,5 +224,5 @@ def expected_course(
     levels = repeat_last(levels, weeks, cycle)[held_weeks:]
     later = jax.lax.scan(later_week, tuple(carry), (levels, due[held_weeks:], first_hold[held_weeks:]))[1]
     never, dose, variance, full = (jnp.concatenate(x) for x in zip(dosing, later, strict=True))
-    paths = (x._replace(log_anc=ind.log_anc0 + jnp.log(x.log_anc)) for x in (untouched, held))
-    return Course(*paths, never, first_hold, dose, variance, full)
+    untouched, held = (x._replace(log_anc=ind.log_anc0 + jnp.log(x.log_anc)) for x in (untouched, held))
+    return Course(untouched, held, never, first_hold, dose, variance, full)

@@ -52,4 +52,6 @@ def rdi_distribution(
     share, spread = weights @ dose, weights @ variance
     mass = jnp.pad(ends, ((0, -weeks % BLOCK_WEEKS), (0, 0))).reshape(-1, BLOCK_WEEKS, ends.shape[1]).sum(axis=1)
     mass = mass[: len(middle)].at[-1].add(mass[len(middle) :].sum(axis=0))
-    return jnp.stack([(mass * rdi_below(c, share, spread, never[middle[0] :: BLOCK_WEEKS], intensity)).sum(axis=0) for c in cuts])
+    return jnp.stack(
+        [(mass * rdi_below(c, share, spread, never[middle[0] :: BLOCK_WEEKS], intensity)).sum(axis=0) for c in cuts]
+    )

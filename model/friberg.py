@@ -63,9 +63,9 @@ def prepare(marrow: Marrow, k_ikaros, h: float) -> tuple[Marrow, float]:
     return marrow, h
 
 
-def advance(chain: Chain, arrest, first, second, constants: tuple[Marrow, float]) -> Chain:
+def advance(chain: Chain, arrest, first, second, c: tuple[Marrow, float]) -> Chain:
     """Return the chain a step later; arguments as in ``neutrophils.advance``."""
-    marrow, h = constants
+    marrow, h = c
     return step(chain, arrest, (first, second), 0.0, marrow, h)
 
 

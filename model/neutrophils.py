@@ -171,10 +171,11 @@ def prepare(marrow: Marrow, k_ikaros, h: float) -> Prepared:
     kc, kd, rho, ksat, _, theta = marrow
     f0 = kc + kd * rho
     r1 = (f0 + 3.0 * kd) * h
-    gone, mean = zip(*(_relaxed(k_ikaros * s * h) for s in (TR_SHARE, 1.0 - TR_SHARE)), strict=True)
+    gone_g, mean_g = _relaxed(k_ikaros * TR_SHARE * h)
+    gone_1, mean_1 = _relaxed(k_ikaros * (1.0 - TR_SHARE) * h)
     return Prepared(
         marrow, r1, f0 + 2.0 * kd, f0 + kd, f0, (f0 + kd) * (ksat + 1.0), (1.0 + rho - theta) / rho,
-        jnp.exp(-TR_SHARE * r1), jnp.exp(-r1), *gone, *mean, h,
+        jnp.exp(-TR_SHARE * r1), jnp.exp(-r1), gone_g, gone_1, mean_g, mean_1, h,
     )  # fmt: skip
 
 
@@ -217,9 +218,7 @@ def advance(chain: Chain, arrest, first, second, c: Prepared) -> Chain:
     )  # fmt: skip
     e1, e0 = 1.0 / (g * (2.0 - g)), (1.0 - g) ** 2 / (g * (2.0 - g))
     w = (1.0 - g) / (2.0 - g) * h
-    ends = implicit(
-        e1 * x2 - e0 * chain.t2, e1 * x3 - e0 * chain.t3, e1 * xm - e0 * chain.mature, w, t1_1, open_1
-    )
+    ends = implicit(e1 * x2 - e0 * chain.t2, e1 * x3 - e0 * chain.t3, e1 * xm - e0 * chain.mature, w, t1_1, open_1)
     return Chain(log_p, t1_1, *ends)
 
 

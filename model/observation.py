@@ -36,7 +36,9 @@ def episode_longer(
     for cut in cuts:
         weight = np.clip(cut + 1 - np.arange(21), 0.0, 1.0)
         weight[: int(delay_days) + 1] = 0.0
-        parts = [jnp.einsum("k,wkp->wp", w, hazard[i : weeks + i]) for i, w in enumerate(weight.reshape(3, 7)) if w.any()]
+        parts = [
+            jnp.einsum("k,wkp->wp", w, hazard[i : weeks + i]) for i, w in enumerate(weight.reshape(3, 7)) if w.any()
+        ]
         out.append(jnp.exp(-sum(parts, start=jnp.zeros_like(hazard[:weeks, 0]))))
     longer = jnp.stack(out, axis=1)
     return jnp.concatenate([longer, longer[-1:], longer[-1:]])

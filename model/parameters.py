@@ -183,8 +183,7 @@ DECLARED: tuple[Parameter, ...] = EXPOSURE + MARROW + OBSERVATION + RULES + INFE
 def with_priors(changes: Mapping[str, tuple[float, float]]) -> tuple[Parameter, ...]:
     """Return the declared parameters with (centre, spread) replaced where ``changes`` names them."""
     return tuple(
-        replace(p, centre=changes[p.name][0], spread=changes[p.name][1]) if p.name in changes else p
-        for p in DECLARED
+        replace(p, centre=changes[p.name][0], spread=changes[p.name][1]) if p.name in changes else p for p in DECLARED
     )
 
 

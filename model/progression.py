@@ -136,7 +136,7 @@ def cox_log_hazard_ratio(at_risk, events, shares, iterations: int = 6):
 
     def newton(beta, n, d, d1):
         w = n[1] * jnp.exp(beta)
-        p = w / (w + n[0])
+        p = w / (w + n[0] + 1e-30)  # nobody is at risk in the last weeks of a short follow-up
         return beta + (d1 - (d * p).sum()) / (d * p * (1.0 - p)).sum()
 
     beta = jnp.zeros(())

@@ -24,7 +24,7 @@ class Structure(Protocol):
         """Return what steps of ``h`` days need and none of them changes."""
         ...
 
-    def advance(self, chain: Any, arrest: Any, first: Any, second: Any, constants: Any) -> Any:
+    def advance(self, chain: Any, arrest: Any, first: Any, second: Any, c: Any) -> Any:
         """Return the chain a step later, given A at its start and the mean block of its two stages."""
         ...
 

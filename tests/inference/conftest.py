@@ -1,28 +1,14 @@
 """The built-in fit as a log-density, small enough for tests: 64 virtual patients, 32 of Kd."""
 
+from dataclasses import fields
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from mezikd.inference.commands import built_in_fit
-from mezikd.inference.evidence import load_evidence
-from mezikd.inference.likelihood import PROBABILITY, Target, independent_block, survival_quantity
-from mezikd.inference.settings import load_settings
-from mezikd.model.parameters import DECLARED, REGIONS
-from mezikd.model.regimen import Regimen, Visits
-from mezikd.model.trial_design import Arm, Design
-
-
-def design_of(settings) -> Design:
-    """Return the design of the trial in ``settings``."""
-    mezikd, kd = (
-        Arm(arm.randomised, arm.treated, tuple(getattr(arm.regions, r) for r in REGIONS))
-        for arm in (settings.trial.mezikd, settings.trial.kd)
-    )
-    given, visits = settings.regimen, settings.visits
-    schedule = Visits(visits.weekly_cycles, tuple(visits.later_days))
-    regimen = Regimen(given.dose_mg, given.days_on, given.cycle_days, tuple(given.levels_mg), schedule)
-    return Design(mezikd, kd, regimen)
+from mezikd.inference.likelihood import PROBABILITY, Target, survival_quantity
+from mezikd.inference.problem import load_problem, with_patients
 
 
 class RecordedTarget(Target):
@@ -33,9 +19,7 @@ class RecordedTarget(Target):
         record = {
             "terms": out,
             "survival": jnp.stack([survival_quantity(e, r) for r in self.survival.rows]),
-            "probability": {
-                r.name: PROBABILITY[r.outcome](e, r) for r in self.evidence.fit if r.statistic == "count"
-            },
+            "probability": {r.name: PROBABILITY[r.outcome](e, r) for r in self.evidence.fit if r.statistic == "count"},
         }
         object.__setattr__(self, "record", record)
         return out
@@ -47,10 +31,9 @@ class RecordedTarget(Target):
 
 def built_in_target(mezikd: int = 64, kd: int = 32) -> RecordedTarget:
     """Return the log-density of the built-in fit; survival summaries as if independent."""
-    settings = load_settings(built_in_fit())
-    evidence, design = load_evidence(built_in_fit(), settings), design_of(settings)
-    cohorts = [design.cohort(arm, n, settings.patients.seed) for arm, n in (("mezikd", mezikd), ("kd", kd))]
-    return RecordedTarget(evidence, design, DECLARED, *cohorts, independent_block(evidence))
+    problem = load_problem(built_in_fit())
+    target = with_patients(problem, mezikd, kd, problem.settings.patients.seed)
+    return RecordedTarget(**{f.name: getattr(target, f.name) for f in fields(target) if f.init})
 
 
 @pytest.fixture(scope="session")

@@ -46,9 +46,7 @@ def test_cox(seed):
     time, event, treated, _ = trial(seed)
     data = pd.DataFrame({"time": time, "event": event, "treated": treated})
     fitted = CoxPHFitter().fit(data, "time", "event", fit_options={"precision": 1e-12})
-    np.testing.assert_allclose(
-        cox_log_hazard_ratio(time, event, treated), fitted.params_["treated"], atol=1e-6
-    )
+    np.testing.assert_allclose(cox_log_hazard_ratio(time, event, treated), fitted.params_["treated"], atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -84,12 +84,8 @@ def test_agrees_with_the_table_transcribed_independently():
                 assert ours in DERIVED_DENOMINATORS[row.id]
             else:
                 assert ours == other or (math.isnan(ours) and math.isnan(other)), (row.name, column)
-        assert all(theirs[c] == getattr(row, c) for c in ("outcome", "statistic", "interval", "unit")), (
-            row.name
-        )
-    known = reported[
-        [key in VOCABULARY for key in zip(reported["outcome"], reported["statistic"], strict=True)]
-    ]
+        assert all(theirs[c] == getattr(row, c) for c in ("outcome", "statistic", "interval", "unit")), row.name
+    known = reported[[key in VOCABULARY for key in zip(reported["outcome"], reported["statistic"], strict=True)]]
     left_out = set(known.index) - {row.key for row in evidence().rows}
     # Reported without interval, and in a subgroup that the model does not have.
     assert left_out == {("pfs_median", arm, "one_previous_line") for arm in ("mezikd", "kd")}
@@ -133,21 +129,15 @@ def test_a_message_is_one_line(file, problem):
 
 CELLS = st.one_of(
     st.text(max_size=8),
-    st.sampled_from(
-        ["", "NR", "fit", "check", "all", "asia", "both", "kd", "mezikd", "infection_g34", "pfs_median"]
-    ),
-    st.sampled_from(
-        ["ci95", "iqr", "none", "count", "median", "quartiles", "hazard_ratio", "months", "patients"]
-    ),
+    st.sampled_from(["", "NR", "fit", "check", "all", "asia", "both", "kd", "mezikd", "infection_g34", "pfs_median"]),
+    st.sampled_from(["ci95", "iqr", "none", "count", "median", "quartiles", "hazard_ratio", "months", "patients"]),
     st.integers(-5, 300).map(str),
     st.floats().map(repr),
 )
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    row=st.integers(0, 56), changes=st.dictionaries(st.sampled_from(COLUMNS), CELLS, min_size=1, max_size=3)
-)
+@given(row=st.integers(0, 56), changes=st.dictionaries(st.sampled_from(COLUMNS), CELLS, min_size=1, max_size=3))
 def test_any_cells_give_evidence_or_one_line(row, changes):
     with (built_in_fit() / "evidence.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -69,9 +69,7 @@ def test_given_rows_share_no_patient(target):
     severe, any_grade = find("infection_g34", "mezikd"), find("infection_any", "mezikd")
     p, q = 0.33, 0.72
     count, n, conditional = likelihood.conditional(any_grade, severe, q, p)
-    chain = likelihood.binomial(severe.value, severe.denominator, p) + likelihood.binomial(
-        count, n, conditional
-    )
+    chain = likelihood.binomial(severe.value, severe.denominator, p) + likelihood.binomial(count, n, conditional)
     three = [severe.value, any_grade.value - severe.value, any_grade.denominator - any_grade.value]
     joint = np.dot(three, np.log([p, q - p, 1.0 - q]))
     np.testing.assert_allclose(chain, joint, rtol=1e-9)

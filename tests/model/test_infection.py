@@ -25,12 +25,12 @@ def test_no_event_without_frailty_is_exponential():
 
 @pytest.mark.parametrize(("early", "days"), [(2.0, 60.0), (8.0, 4.0), (0.1, 900.0)])
 def test_early_factor_is_the_weekly_mean(early, days):
-    theta = {"infection_early": jnp.asarray(early), "infection_early_days": jnp.asarray(days)}
+    theta = {"infection_early_kd": jnp.asarray(early), "infection_early_days": jnp.asarray(days)}
     means = [
         quad(lambda t: 1.0 + early * np.exp(-t / days), 7.0 * w, 7.0 * w + 7.0, epsrel=1e-12)[0] / 7.0
         for w in range(20)
     ]
-    np.testing.assert_allclose(infection.early_factor(theta, 20), means, rtol=1e-10)
+    np.testing.assert_allclose(infection.early_factor(theta, "kd", 20), means, rtol=1e-10)
 
 
 def test_below_one_far_from_one():

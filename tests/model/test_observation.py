@@ -25,25 +25,26 @@ def test_recheck_probability():
     np.testing.assert_allclose(observation.recheck_probability(3.5), 1.0 - np.exp(-1.0 / 3.5), rtol=1e-14)
 
 
-def brute_force(below, week, recheck, n, rng) -> np.ndarray:
+def brute_force(below, week, recheck, delay, n, rng) -> np.ndarray:
     """Return the days to recovery of ``n`` episodes that begin on day 1 of ``week``, followed day by day."""
     days = np.full(n, 99)
-    for k in range(1, 21):
+    for k in range(delay + 1, 21):
         p = below.reshape(-1)[7 * week + k]
         counted, high = rng.random(n) < recheck, rng.random(n) >= p
         days[(days == 99) & counted & high] = k
     return days
 
 
-def test_episode_longer_against_daily_recovery():
+@pytest.mark.parametrize("delay", [0, 3])
+def test_episode_longer_against_daily_recovery(delay):
     rng = np.random.default_rng(4)
     below = rng.random((6, 7)) ** 0.5
     cuts, n = np.array([1.0, 3.0, 6.0, 10.0, 15.0, 20.0]), 200_000
-    ours = np.asarray(observation.episode_longer(jnp.asarray(below[..., None]), 2.0, cuts))[..., 0]
+    ours = np.asarray(observation.episode_longer(jnp.asarray(below[..., None]), 2.0, delay, cuts))[..., 0]
     assert ours.shape == (6, len(cuts))
     recheck = 1.0 - np.exp(-1.0 / 2.0)
     for week in range(4):
-        days = brute_force(below, week, recheck, n, rng)
+        days = brute_force(below, week, recheck, delay, n, rng)
         for i, cut in enumerate(cuts):
             p = ours[week, i]
             tolerance = 4.5 * np.sqrt(max(p * (1.0 - p), 1e-4) / n)
@@ -53,7 +54,7 @@ def test_episode_longer_against_daily_recovery():
 
 def test_between_whole_days_the_log_survival_is_linear():
     below = jnp.asarray(np.random.default_rng(5).random((4, 7, 2)))
-    low, middle, high = np.moveaxis(np.log(observation.episode_longer(below, 3.5, [6.0, 6.25, 7.0])), 1, 0)
+    low, middle, high = np.moveaxis(np.log(observation.episode_longer(below, 3.5, 2, [6.0, 6.25, 7.0])), 1, 0)
     np.testing.assert_allclose(middle, 0.75 * low + 0.25 * high, rtol=1e-12)
 
 
@@ -61,7 +62,7 @@ def test_ends_are_finite():
     """Certain recovery ends every episode at the next count, none ends without it; slopes stay finite."""
 
     def longer(p):
-        return observation.episode_longer(jnp.full((3, 7, 1), p), 0.01, [5.5])[0, 0, 0]
+        return observation.episode_longer(jnp.full((3, 7, 1), p), 0.01, 1, [5.5])[0, 0, 0]
 
     for p, expected in ((0.0, 0.0), (1.0, 1.0)):
         value, slope = jax.value_and_grad(longer)(p)

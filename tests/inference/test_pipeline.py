@@ -1,0 +1,84 @@
+"""The whole job, small: fit a folder, read what it wrote, check the saved fit, refuse to overwrite it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import pytest
+from mezikd.inference import posterior_file
+from mezikd.inference.check import COLUMNS
+from mezikd.inference.commands import BAD_INPUT, DONE, GATE_FAILED, built_in_fit, run
+
+SMALL = {
+    "mezikd": "32", "kd": "32", "held_cycles": "3", "untouched_cycles": "3", "covariance_trials": "50",
+    "chains": "2", "warmup": "25", "draws": "25", "max_tree_depth": "3",
+}  # fmt: skip
+GROUPS = {
+    "prior", "posterior", "sample_stats", "log_likelihood", "posterior_predictive", "observed_data", "constant_data",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory) -> Path:
+    """A fit of the built-in evidence with settings that take seconds; its gate must fail."""
+    root = tmp_path_factory.mktemp("small")
+    folder = root / "fit"
+    folder.mkdir()
+    for name in ("fit.toml", "evidence.csv", "priors.csv"):
+        shutil.copy(built_in_fit() / name, folder / name)
+    text = (folder / "fit.toml").read_text()
+    for key, value in SMALL.items():
+        text, found = re.subn(rf"(?m)^{key} = [0-9.]+$", f"{key} = {value}", text)
+        assert found == 1, key
+    (folder / "fit.toml").write_text(text)
+    assert run(["fit", str(folder), "--out", str(root / "out")]) == GATE_FAILED
+    return root / "out"
+
+
+def test_files_and_columns(fitted):
+    check = pd.read_csv(fitted / "check.csv")
+    assert tuple(check.columns) == COLUMNS
+    assert set(check["role"]) == {"fit", "check"}
+    parameters = pd.read_csv(fitted / "parameters.csv")
+    assert {"name", "unit", "contraction", "driven_by", "prior_sure"} <= set(parameters.columns)
+    diagnostics = json.loads((fitted / "diagnostics.json").read_text())
+    for key in ("max_rhat", "min_ess_bulk", "min_ess_tail", "divergences", "ebfmi_min", "seconds", "gradient_ms"):
+        assert np.isfinite(diagnostics[key])
+    assert diagnostics["gate"] == "fail" and diagnostics["virtual_patients"] == 32
+    summary = (fitted / "summary.md").read_text()
+    assert "extrapolated" in summary and "prior-driven" in summary
+    outside = check[~check["covered"]]["id"].unique()
+    assert all(name in summary for name in outside)
+    assert len(list((fitted / "figures").glob("*.png"))) == 6
+    assert not (fitted / "unfinished").exists() and not list(fitted.rglob("*.part"))
+
+
+def test_posterior_file(fitted):
+    tree, problem = posterior_file.load(fitted / "posterior.nc")
+    assert set(tree.children) >= GROUPS
+    assert tree["posterior"].sizes["chain"] == 2 and tree["posterior"].sizes["draw"] == 25
+    assert {"versions", "seed", "device", "evidence_sha256", "priors_sha256"} <= set(tree.attrs)
+    assert tree.attrs["evidence_sha256"] == problem.evidence.sha256
+    assert float(az.ess(tree["posterior"].to_dataset())["ec50"]) > 0.0
+    # Every fitted row has a log-likelihood of its own, or shares the survival summaries'.
+    fitted_rows = {r.name.replace("/", "__") for r in problem.evidence.fit}
+    assert set(tree["log_likelihood"].data_vars) - {"survival"} <= fitted_rows
+
+
+def test_a_finished_fit_is_not_overwritten(fitted, capsys):
+    before = (fitted / "posterior.nc").read_bytes()
+    assert run(["fit", "--out", str(fitted)]) == BAD_INPUT
+    assert "finished fit" in capsys.readouterr().err
+    assert (fitted / "posterior.nc").read_bytes() == before
+
+
+def test_check_of_the_saved_fit(fitted, tmp_path):
+    assert run(["check", str(fitted), "--out", str(tmp_path / "a"), "--trials", "16", "--seed", "4"]) == DONE
+    assert run(["check", str(fitted), "--out", str(tmp_path / "b"), "--trials", "16", "--seed", "4"]) == DONE
+    first, second = (tmp_path / x / "check.csv" for x in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    assert (tmp_path / "a" / "reported_against_predicted.png").stat().st_size > 10_000
