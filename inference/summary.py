@@ -91,8 +91,9 @@ def integration_error(problem: Problem, z) -> pd.DataFrame:
 REASONS = {
     "neutropenia_any": "reports of grade 1-2 neutropenia are left to the investigator; the model counts every ANC below 1.5",
     "febrile_neutropenia_g34": "the febrile share is a prior and counts every episode; no fitted number informs it",
-    "infection_g34_onset": "one early-excess shape serves both arms; onset on Kd is later than it allows",
-    "neutropenia_duration": "how often ANC is counted within an episode is one parameter for both arms",
+    "infection_g34_onset": "one decay time of the early excess serves both arms; onset on Kd is later than it allows",
+    "neutropenia_duration": "when ANC is counted within an episode is an assumption, the same in both arms",
+    "treatment_duration": "treatment stops for other reasons at a constant rate; early stops are too many for it",
     "os_hr": "death after progression has the same hazard in both arms",
     "infection_g34": "no region-specific behaviour beyond a hazard ratio; none in 27 patients is a rare draw",
 }

@@ -71,7 +71,7 @@ EXPOSURE = (
     _p("ec50", "EC50", "mg", "positive", 0.25, 0.70, _CLASS, "C",
        "amount (in doses of 1 mg) that blocks half of the maturation step"),
     _p("hill", "n", "1", "positive", 2.0, 0.25, _CLASS, "A", "Hill exponent of the block"),
-    _p("emax", "Emax", "1", "unit", 0.90, 0.50, _CLASS, "C", "largest share of the step that can be blocked"),
+    _p("emax", "Emax", "1", "unit", 0.90, 0.30, _CLASS + " (assumed there)", "assumption", "largest share of the step that can be blocked"),
     _p("ikaros_half_life_days", "ln2/k_I", "day", "positive", 0.90, 0.35, "resynthesis 0.5-1.5 d", "C",
        "half-life of the resynthesis of Ikaros"),
 )  # fmt: skip

@@ -40,7 +40,7 @@ def course(theta, rdi=None, weeks=16, held_weeks=12, untouched_weeks=8, regimen=
 
 
 def day_by_day(ind, doses):
-    """Return log ANC and A at the start of each day, and the tumour block in mid-day, by the public steps."""
+    """Return log ANC and A at the start of each day, and the day mean of the tumour block, by the public steps."""
     share = neutrophils.TR_SHARE
     amount, arrest = np.zeros(PATIENTS), jnp.zeros(PATIENTS)
     chain = neutrophils.baseline(ind.marrow, (PATIENTS,))
@@ -57,8 +57,8 @@ def day_by_day(ind, doses):
         chain = one_step(chain, arrest, (first, second), ind.k_ikaros, ind.marrow, 1.0)
         arrest = neutrophils.arrest_after(arrest, (first, second), ind.k_ikaros, 1.0)
         log_ec50_tumour = ind.block.log_ec50 - ind.log_potency_ratio
-        x = ind.block.hill * (start - 0.5 * ind.block.k - log_ec50_tumour)
-        tumour.append(jax.nn.sigmoid(x))
+        whole = ind.block._replace(emax=jnp.asarray(1.0), log_ec50=log_ec50_tumour)
+        tumour.append(day_mean_block(start, whole))
         amount = amount * np.exp(-ind.block.k)
     return [np.array(x) for x in (log_anc, arrests, tumour)]
 
