@@ -87,6 +87,10 @@ MARROW = (
        "death rate of maturing cells"),
     _p("theta", "theta", "1", "unit", 0.97, 0.0, "numerical form of the pooled reserve", "assumption",
        "sharpness of the split between reserve and blood"),
+    _p("mean_transit_hours", "MTT", "h", "positive", 110.0, 0.0, _FRIBERG + " (84-133 h)", "B",
+       "mean transit time of the kill comparator; the arrest model does not use it"),
+    _p("kill_feedback", "gamma_F", "1", "positive", 0.17, 0.0, _FRIBERG + " (0.145-0.203)", "B",
+       "feedback of the kill comparator; the arrest model does not use it"),
     _p("anc0", "ANC0", "10^9/L", "positive", 3.5, 0.20, "relapsed myeloma, from " + _FRIBERG, "C", "typical baseline ANC"),
     _p("anc0_sd", "w_0", "log", "positive", 0.35, 0.20, _FRIBERG, "C", "between-patient log SD of baseline ANC"),
 )  # fmt: skip
