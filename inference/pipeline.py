@@ -22,7 +22,7 @@ from . import check, figures, posterior_file, summary
 from .diagnostics import diagnose
 from .errors import input_error
 from .likelihood import Target
-from .mode import laplace
+from .mode import find_mode, laplace
 from .problem import Problem, load_problem
 from .sampler import BLOCK, Draws, Geometry, Sampler, SamplerSettings, build_in_background, run_chain
 from .survival_covariance import simulated_block
@@ -96,8 +96,6 @@ def find_geometry(problem: Problem, gradient: _Gradient) -> tuple[Target, Geomet
     n, target, s = len(problem.free), problem.target, problem.settings
     rng = np.random.default_rng([s.sampler.seed, 1])
     starts = np.stack([np.zeros(n), 0.5 * rng.standard_normal(n)])
-    from .mode import find_mode
-
     z, _, _ = find_mode(gradient, starts)
     if s.likelihood.survival_covariance == "simulated" and target.survival.rows:
         for _ in range(2):

@@ -21,8 +21,7 @@ def simulated_block(
 ) -> SurvivalBlock:
     """Return the survival summaries with correlations from ``trials`` simulated trials at coordinates ``z``.
 
-    Trials in which a median is not reached are left out; InputError is not raised: with fewer than 50 left the
-    correlations are dropped.
+    Trials in which a median is not reached are left out; with fewer than 50 left the correlations are dropped.
     """
     values = []
     for trial, _ in simulated_trials(np.tile(z, (trials, 1)), parameters, design, seed):

@@ -3,8 +3,3 @@
 Axes: ``patients`` virtual or simulated patients (always the last axis), ``days`` days since the first dose,
 ``weeks`` weeks since the first dose, ``draws`` posterior draws, ``regions`` USA, Europe, Asia, rest of world.
 """
-
-from jaxtyping import Array, Float
-
-PerPatient = Float[Array, "*#patients"]
-"""One value a patient, or one for all."""
