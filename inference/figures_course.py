@@ -75,7 +75,7 @@ def anc_quantiles(z: np.ndarray, problem: Problem) -> np.ndarray:
     """
     import jax
     import jax.numpy as jnp
-    from mezikd.model.course import expected_course
+    from mezikd.model.course import UNTOUCHED, expected_course
     from mezikd.model.individuals import individuals
     from mezikd.model.parameters import natural
     from mezikd.model.rules import HoldRule
@@ -93,10 +93,10 @@ def anc_quantiles(z: np.ndarray, problem: Problem) -> np.ndarray:
         theta = natural(draw, target.parameters)
         rule = HoldRule(theta["hold_grade3"], theta["reduce_after_hold"], theta["sigma_anc"])
         course = expected_course(
-            individuals(theta, cohort, design.structure), design.regimen, rule, design.structure, ANC_WEEKS,
-            design.regimen.cycle_days // 7, ANC_WEEKS, design.steps_per_day, rdi=1.0,
+            individuals(theta, cohort, design.structure), design.regimen, rule, design.structure, ANC_WEEKS, ANC_WEEKS,
+            design.steps_per_day, rdi=1.0,
         )  # fmt: skip
-        log_anc = course.untouched.log_anc
+        log_anc = course.seen.log_anc[:, :, UNTOUCHED]
         return jnp.exp(jax.vmap(across_patients)(log_anc.reshape(-1, log_anc.shape[-1])))
 
     return np.asarray(jax.jit(partial(jax.lax.map, one))(jnp.asarray(z)))
@@ -191,8 +191,8 @@ def trial_expectations(tree: xr.DataTree, problem: Problem) -> dict[str, np.ndar
     import jax
     import jax.numpy as jnp
 
-    def one(draw):
-        e = problem.target.expected(draw)
+    @jax.jit
+    def read(e):
         out = {"hazard_ratio": jnp.exp(e.log_hazard_ratio())}
         for arm in ARMS:
             severe = jnp.cumsum(e.of(e.tally.severe, arm))
@@ -201,8 +201,8 @@ def trial_expectations(tree: xr.DataTree, problem: Problem) -> dict[str, np.ndar
             out[f"median_{arm}"] = e.pfs_median(arm)
         return out
 
-    z = jnp.asarray(thinned(tree, TRIAL_DRAWS))
-    return {k: np.asarray(v) for k, v in jax.jit(partial(jax.lax.map, one))(z).items()}
+    draws = [read(problem.target.compiled_expected(z)) for z in jnp.asarray(thinned(tree, TRIAL_DRAWS))]
+    return {k: np.stack([np.asarray(d[k]) for d in draws]) for k in draws[0]}
 
 
 def _legend(axes: Axes, place: Any) -> None:

@@ -7,6 +7,8 @@ patients, one multivariate normal with a covariance from simulated trials (survi
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from mezikd.model.parameters import Parameter, natural
 from mezikd.model.patients import Cohort
 from mezikd.model.trial_design import Design
 
+from .coordinates import prior_scaled
 from .evidence import Evidence, Row
 from .vocabulary import VOCABULARY
 
@@ -156,6 +159,11 @@ class Target:
     kd: Cohort
     survival: SurvivalBlock
 
+    @cached_property
+    def compiled_expected(self) -> Callable[[Any], Expected]:
+        """``expected``, compiled once for all that read it draw by draw."""
+        return jax.jit(self.expected)
+
     def expected(self, z) -> Expected:
         """Return the expectations of both arms at coordinates ``z``."""
         theta = natural(z, self.parameters)
@@ -191,3 +199,7 @@ class Target:
         """Return the log posterior density at ``z`` up to a constant; -inf where it is not finite."""
         value = sum(self.terms(self.expected(z), precision_root).values()) - 0.5 * (z**2).sum()
         return jnp.where(jnp.isfinite(value), value, -jnp.inf)
+
+    def sampled_log_density(self, x, precision_root=None):
+        """Return ``log_density`` at the sampler's coordinates ``x`` (coordinates.py)."""
+        return self.log_density(prior_scaled(x, self.parameters), precision_root)

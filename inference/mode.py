@@ -1,11 +1,14 @@
 """Mode of the posterior and curvature there: the start and the scale of NUTS (inference.md, section 4)."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
 
+CORES = os.cpu_count() or 1
 Gradient = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """z -> (log-density, gradient)."""
 
@@ -34,15 +37,14 @@ def find_mode(gradient: Gradient, starts: np.ndarray, bound: float = 6.0) -> tup
             return 1e10, np.zeros_like(z)
         return -value, -slope
 
-    best = None
-    for z in starts:
-        found = minimize(
+    def climb(z):
+        return minimize(
             negative, z, jac=True, method="L-BFGS-B", bounds=[(-bound, bound)] * len(z),
             options={"maxiter": 200, "ftol": 1e-9, "gtol": 1e-3},
         )  # fmt: skip
-        if best is None or found.fun < best.fun:
-            best = found
-    assert best is not None
+
+    with ThreadPoolExecutor(CORES) as pool:
+        best = min(pool.map(climb, starts), key=lambda found: found.fun)
     return best.x, -float(best.fun), spent
 
 
@@ -53,11 +55,12 @@ def whitening(gradient: Gradient, z: np.ndarray, step: float = 2e-3) -> np.ndarr
     this approximation (NUTS corrects that).
     """
     n = len(z)
-    hessian = np.empty((n, n))
-    for i in range(n):
-        e = np.zeros(n)
-        e[i] = step
-        hessian[i] = (gradient(z - e)[1] - gradient(z + e)[1]) / (2.0 * step)
+
+    def row(e):
+        return (gradient(z - e)[1] - gradient(z + e)[1]) / (2.0 * step)
+
+    with ThreadPoolExecutor(CORES) as pool:
+        hessian = np.stack(list(pool.map(row, step * np.eye(n))))
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     return vectors / np.sqrt(np.maximum(values, 1.0))
 

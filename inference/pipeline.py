@@ -1,7 +1,6 @@
 """The fit from folder to results, and the check of a saved fit. Results appear when complete; blocks of draws as they come."""
 
 import json
-import os
 import pickle
 import shutil
 import threading
@@ -9,7 +8,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +20,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import check, figures, posterior_file, summary
+from .coordinates import prior_scaled
 from .diagnostics import diagnose
 from .errors import input_error
 from .likelihood import Target
-from .mode import find_mode, laplace
+from .mode import CORES, find_mode, laplace
 from .problem import Problem, load_problem
-from .sampler import BLOCK, Draws, Geometry, Sampler, SamplerSettings, build_in_background, run_chain
+from .sampler import BLOCK, Draws, Geometry, Sampler, SamplerSettings, build_in_background, run_chain, with_common_step
 from .survival_covariance import simulated_block
+from .whitening import refined
 
 UNFINISHED = "unfinished"
 PREDICTIVE_DRAWS = 200
@@ -75,10 +78,10 @@ def _load_pickle(path: Path):
 
 
 class _Gradient:
-    """Compiled value and gradient of the log-density, counted."""
+    """Compiled value and gradient of the log-density in the sampler's coordinates, counted."""
 
     def __init__(self, target: Target):
-        self._function = jax.jit(jax.value_and_grad(target.log_density))
+        self._function = jax.jit(jax.value_and_grad(target.sampled_log_density))
         self.root = target.survival.precision_root
         self.calls = 0
 
@@ -91,55 +94,72 @@ class _Gradient:
 def find_geometry(problem: Problem, gradient: _Gradient) -> tuple[Target, Geometry]:
     """Return the target with the covariance of the survival summaries, and the Laplace approximation.
 
-    Mode with independent summaries, trials simulated there, mode again and curvature with their covariance.
+    Mode with independent summaries, trials simulated there, mode and curvature with their covariance.
     """
     n, target, s = len(problem.free), problem.target, problem.settings
     rng = np.random.default_rng([s.sampler.seed, 1])
     starts = np.stack([np.zeros(n), 0.5 * rng.standard_normal(n)])
     z, _, _ = find_mode(gradient, starts)
     if s.likelihood.survival_covariance == "simulated" and target.survival.rows:
-        for _ in range(2):
-            block = simulated_block(
-                target.survival.rows, z, problem.parameters, target.design, s.likelihood.covariance_trials,
-                s.sampler.seed,
-            )  # fmt: skip
-            target = replace(target, survival=block)
-            gradient.root = block.precision_root
-            z, _, _ = find_mode(gradient, z[None])
+        at, trials = np.asarray(prior_scaled(z, problem.parameters)), s.likelihood.covariance_trials
+        block = simulated_block(target.survival.rows, at, problem.parameters, target.design, trials, s.sampler.seed)
+        target = replace(target, survival=block)
+        gradient.root = block.precision_root
     mode = laplace(gradient, z[None])
     root = jnp.asarray(target.survival.precision_root)
     return target, Geometry(jnp.asarray(mode.z), jnp.asarray(mode.whiten), root)
 
 
-def _sample(sampler: Sampler, geometry: Geometry, work: Path) -> tuple[list[list[Draws]], float]:
-    """Return the blocks of every chain, saved in ``work`` as they come, and the seconds spent."""
+def _sample(
+    sampler: Sampler, geometry: Geometry, gradient: _Gradient, work: Path
+) -> tuple[list[list[Draws]], int, float]:
+    """Return the blocks of every chain but the pilots', the gradients of all and the seconds spent.
+
+    Blocks are saved in ``work`` as they come.
+    """
     s = sampler.settings
-    blocks = -(-s.warmup // BLOCK) + -(-s.draws // BLOCK)
+    half, kept = s.adaptation_blocks(), s.draw_blocks()
     begin, lock = time.perf_counter(), threading.Lock()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        tasks = [bar.add_task(f"chain {c + 1}", total=blocks * BLOCK) for c in range(s.chains)]
+    with Progress(*columns, console=console) as bar, ThreadPoolExecutor(CORES) as pool:
+        tasks = [bar.add_task(f"chain {c + 1}", total=(2 * half + kept) * BLOCK) for c in range(s.chains)]
 
-        def progress(chain: int, done: list[Draws], state) -> None:
-            _save_pickle(work / f"chain{chain}.pickle", (jax.tree.map(np.asarray, state), done))
-            with lock:
-                bar.update(tasks[chain], completed=len(done) * BLOCK)
+        def run(
+            stage: str, geometry: Geometry, blocks: int, before: int, starts: list[Callable[[], Any]]
+        ) -> tuple[list[Any], list[list[Draws]]]:
+            """Return the last state and ``blocks`` of every chain, which have ``before`` blocks behind them."""
 
-        def run(chain: int) -> list[Draws]:
-            saved = _load_pickle(work / f"chain{chain}.pickle")
-            if saved is not None:
-                bar.update(tasks[chain], completed=len(saved[1]) * BLOCK)
-            return run_chain(sampler, geometry, chain, saved, progress)
+            def one(chain: int) -> tuple[Any, list[Draws]]:
+                path = work / f"{stage}{chain}.pickle"
 
-        chains = list(pool.map(run, range(s.chains)))
-    return chains, time.perf_counter() - begin
+                def progress(done: list[Draws], state) -> None:
+                    _save_pickle(path, (jax.tree.map(np.asarray, state), done))
+                    with lock:
+                        bar.update(tasks[chain], completed=(before + len(done)) * BLOCK)
+
+                return run_chain(sampler, geometry, starts[chain], blocks, _load_pickle(path), progress)
+
+            states, chains = zip(*pool.map(one, range(s.chains)), strict=True)
+            return list(states), list(chains)
+
+        def at(geometry: Geometry, z: list) -> list[Callable[[], Any]]:
+            return [partial(sampler.start, c, geometry, z[c], gradient) for c in range(s.chains)]
+
+        _, pilots = run("pilot", geometry, half, 0, at(geometry, [None] * s.chains))
+        better = refined(geometry, pilots)
+        states, adapted = run("adapt", better, half, half, at(better, [p[-1].z[-1] for p in pilots]))
+        starts = [partial(lambda state: state, state) for state in with_common_step(states)]
+        _, chains = run("chain", better, kept, 2 * half, starts)
+    gradients = int(sum(b.steps.sum() for c in (*pilots, *adapted, *chains) for b in c))
+    return chains, gradients, time.perf_counter() - begin
 
 
 def _pointwise(target: Target, z: np.ndarray) -> dict[str, np.ndarray]:
     """Return the log-likelihood of every term at draws of ``z`` (chain, draw, parameter), thinned to about 100 a chain."""
     z = z[:, :: max(1, z.shape[1] // 100)]
-    terms = jax.jit(lambda x: target.terms(target.expected(x)))
-    out = [{k: float(v) for k, v in terms(x).items()} for x in z.reshape(-1, z.shape[-1])]
+    terms = jax.jit(target.terms)
+    draws = (terms(target.compiled_expected(x)) for x in z.reshape(-1, z.shape[-1]))
+    out = [{k: float(v) for k, v in d.items()} for d in draws]
     return {k: np.array([o[k] for o in out]).reshape(z.shape[:2]) for k in out[0]}
 
 
@@ -155,26 +175,29 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
     rows = len(problem.target.survival.rows)
     console.print(f"{problem.settings.study.name}: {len(problem.evidence.fit)} reported numbers fitted, "
                   f"{len(problem.free)} parameters, {problem.settings.patients.mezikd} virtual patients")  # fmt: skip
-    future = build_in_background(problem.target.log_density, len(problem.free), rows, settings)
+    future = build_in_background(problem.target.sampled_log_density, len(problem.free), rows, settings)
+    gradient = _Gradient(problem.target)
     saved = _load_pickle(work / "geometry.pickle")
     if saved is None:
         with console.status("mode, simulated trials, curvature"):
-            gradient = _Gradient(problem.target)
             target, geometry = find_geometry(problem, gradient)
         saved = (jax.tree.map(np.asarray, tuple(geometry)), target.survival.covariance, gradient.calls)
         _save_pickle(work / "geometry.pickle", saved)
     arrays, covariance, mode_gradients = saved
     geometry = Geometry(*(jnp.asarray(x) for x in arrays))
     target = replace(problem.target, survival=replace(problem.target.survival, covariance=covariance))
+    problem = replace(problem, target=target)
+    console.print(f"{time.perf_counter() - begin:.0f} s: posterior mode and its curvature")
     with console.status("compiling the sampler"):
         sampler = future.result()
-    chains, sampling_seconds = _sample(sampler, geometry, work)
+    console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
+    gradient.root = np.asarray(geometry.precision_root)
+    chains, gradients, sampling_seconds = _sample(sampler, geometry, gradient, work)
 
-    first = -(-s.warmup // BLOCK)
-    kept = [Draws(*(np.concatenate(x)[: s.draws] for x in zip(*c[first:], strict=True))) for c in chains]
+    kept = [Draws(*(np.concatenate(x)[: s.draws] for x in zip(*c, strict=True))) for c in chains]
     stacked = Draws(*(np.stack(x) for x in zip(*kept, strict=True)))
-    gradients = int(sum(b.steps.sum() for c in chains for b in c))
-    parallel = min(s.chains, os.cpu_count() or 1)
+    stacked = stacked._replace(z=np.asarray(prior_scaled(stacked.z, problem.parameters)))
+    parallel = min(s.chains, CORES)
     diagnostics = diagnose(
         posterior_file.natural_dataset(stacked.z, problem),
         stacked.energy,
@@ -189,11 +212,13 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
         mean_steps=float(stacked.steps.mean()),
         sampling_seconds=sampling_seconds,
     )
+    console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
     with console.status("simulated trials, check, figures"):
         flat = stacked.z.reshape(-1, stacked.z.shape[-1])
         chosen = flat[np.linspace(0, len(flat) - 1, min(PREDICTIVE_DRAWS, len(flat))).astype(int)]
         simulated = check.predictive(problem.evidence, chosen, problem.parameters, target.design, s.seed)
         table = check.check_table(problem.evidence, simulated)
+        console.print(f"{time.perf_counter() - begin:.0f} s: checked against {len(chosen)} simulated trials")
         stats = {
             "lp": stacked.log_density, "energy": stacked.energy, "acceptance_rate": stacked.accept,
             "n_steps": stacked.steps, "diverging": stacked.diverging,
@@ -207,7 +232,7 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
         (out / "figures").mkdir(exist_ok=True)
         figures.write_figures(tree, problem, table, out / "figures")
     diagnostics = replace(diagnostics, seconds=time.perf_counter() - begin)
-    error = summary.integration_error(problem, geometry.mode)
+    error = summary.integration_error(problem, prior_scaled(geometry.centre, problem.parameters))
     _write(out / "diagnostics.json", lambda p: p.write_text(json.dumps(asdict(diagnostics), indent=1) + "\n"))
     _write(out / "parameters.csv", lambda p: parameters.to_csv(p, index=False, float_format="%.5g"))
     _write(out / "check.csv", lambda p: table.to_csv(p, index=False, float_format="%.5g"))

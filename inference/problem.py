@@ -50,8 +50,7 @@ def design_of(settings: FitSettings) -> Design:
         kd=arm(settings.trial.kd),
         regimen=Regimen(g.dose_mg, g.days_on, g.cycle_days, g.levels_mg, visits),
         structure_name=m.structure,
-        held_weeks=m.held_cycles * g.cycle_days // 7,
-        untouched_weeks=m.untouched_cycles * g.cycle_days // 7,
+        daily_weeks=m.daily_cycles * g.cycle_days // 7,
         steps_per_day=m.steps_per_day,
     )
 

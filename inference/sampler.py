@@ -1,8 +1,9 @@
-"""NUTS (numpyro) in coordinates whitened by the curvature at the mode, in blocks that can be saved and resumed.
+"""NUTS (numpyro) in whitened coordinates, in blocks that can be saved and resumed.
 
-Coordinates u are standard normal under the Laplace approximation: z = mode + whiten u. Chains run side by side, one
-thread a core on a CPU, as one batched program on a GPU; every block of draws is a pure function of the state
-before it, so an interrupted run goes on exactly where it was.
+Coordinates u are about standard normal: z = centre + whiten u. The first half of the warm-up (the pilot) runs in those of
+the curvature at the mode; its draws and their gradients, of all chains together, give better ones for the second half
+and for the kept draws (inference/whitening.py), which all chains take with one step size. Chains run side by side, one thread a core; every block of draws is
+a pure function of the state before it, so an interrupted run goes on exactly where it was.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.infer import hmc as numpyro_hmc
 
+from .mode import Gradient
+
 BLOCK = 25
 """Transitions between two looks at a chain."""
 
@@ -23,7 +26,7 @@ BLOCK = 25
 class Geometry(NamedTuple):
     """What the compiled sampler is given at run time, so that it can be compiled before the mode is known."""
 
-    mode: jax.Array
+    centre: jax.Array
     whiten: jax.Array
     precision_root: jax.Array
     """Of the survival summaries' joint normal."""
@@ -38,6 +41,8 @@ class Draws(NamedTuple):
     accept: np.ndarray
     steps: np.ndarray
     diverging: np.ndarray
+    slope: np.ndarray
+    """Gradient of the log-density in the coordinates u of the block."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,24 @@ class SamplerSettings:
     target_accept: float = 0.8
     max_tree_depth: int = 8
 
+    def adaptation_blocks(self) -> int:
+        """Return the blocks of either half of the warm-up."""
+        return max(1, round(self.warmup / (2 * BLOCK)))
+
+    def draw_blocks(self) -> int:
+        """Return the blocks of kept draws."""
+        return -(-self.draws // BLOCK)
+
 
 LogDensity = Callable[[Any, Any], jax.Array]
 """(z, precision root of the survival summaries) -> log-density."""
+
+
+def _settings(s: SamplerSettings) -> dict[str, Any]:
+    return {
+        "num_warmup": BLOCK * s.adaptation_blocks(), "step_size": 0.5, "adapt_mass_matrix": False,
+        "target_accept_prob": s.target_accept, "max_tree_depth": s.max_tree_depth,
+    }  # fmt: skip
 
 
 class Sampler:
@@ -62,25 +82,23 @@ class Sampler:
     def __init__(self, log_density: LogDensity, dimensions: int, survival_rows: int, settings: SamplerSettings):
         def potential(geometry: Geometry):
             def negative(u):
-                z = geometry.mode + geometry.whiten @ u
+                z = geometry.centre + geometry.whiten @ u
                 return -log_density(z, geometry.precision_root)
 
             return negative
 
         init, sample = numpyro_hmc.hmc(potential_fn_gen=potential, algo="NUTS")
-        s, n = settings, dimensions
+        n = dimensions
 
         def begin(key, u, geometry):
-            return init(
-                u, s.warmup, step_size=0.5, adapt_mass_matrix=False, target_accept_prob=s.target_accept,
-                max_tree_depth=s.max_tree_depth, model_args=(geometry,), rng_key=key,
-            )  # fmt: skip
+            return init(u, **_settings(settings), model_args=(geometry,), rng_key=key)
 
         def block(state, geometry):
             def one(state, _):
                 state = sample(state, (geometry,), {})
-                z = geometry.mode + geometry.whiten @ state.z
+                z = geometry.centre + geometry.whiten @ state.z
                 out = (z, -state.potential_energy, state.energy, state.accept_prob, state.num_steps, state.diverging)
+                out = (*out, -state.z_grad)
                 return state, out
 
             return jax.lax.scan(one, state, None, length=BLOCK)
@@ -88,15 +106,27 @@ class Sampler:
         zeros: Any = partial(jax.ShapeDtypeStruct, dtype=jnp.float64)
         geometry = Geometry(zeros((n,)), zeros((n, n)), zeros((survival_rows, survival_rows)))
         key = jax.eval_shape(lambda: jax.random.PRNGKey(0))
-        self.begin = jax.jit(begin).lower(key, zeros((n,)), geometry).compile()
         state = jax.eval_shape(begin, key, zeros((n,)), geometry)
         self.block = jax.jit(block).lower(state, geometry).compile()
         self.settings = settings
 
-    def start(self, chain: int, geometry: Geometry):
-        """Return the state of ``chain`` at a draw of the Laplace approximation."""
-        key, first = jax.random.split(jax.random.fold_in(jax.random.PRNGKey(self.settings.seed), chain))
-        return self.begin(key, jax.random.normal(first, geometry.mode.shape), geometry)
+    def start(self, chain: int, geometry: Geometry, z: np.ndarray | None, gradient: Gradient):
+        """Return the state of ``chain`` at ``z``, or at a draw of the approximation that the geometry stands for.
+
+        numpyro makes the state of a standard normal, which costs no compilation; its energy and slope are then those of
+        the log-density.
+        """
+        centre, whiten = np.asarray(geometry.centre), np.asarray(geometry.whiten)
+        key = jax.random.fold_in(jax.random.PRNGKey(self.settings.seed), 2 * chain + (z is not None))
+        key, first = jax.random.split(key)
+        u = np.asarray(jax.random.normal(first, centre.shape)) if z is None else np.linalg.solve(whiten, z - centre)
+        init, _ = numpyro_hmc.hmc(potential_fn=lambda u: 0.5 * u @ u, algo="NUTS")
+        state = init(jnp.asarray(u), **_settings(self.settings), rng_key=key)
+        value, slope = gradient(centre + whiten @ u)
+        energy = state.energy - state.potential_energy - value
+        return state._replace(
+            potential_energy=jnp.asarray(-value), energy=energy, z_grad=jnp.asarray(-whiten.T @ slope)
+        )
 
     def advance(self, state, geometry: Geometry) -> tuple[Any, Draws]:
         """Return the state ``BLOCK`` transitions later and the draws in between."""
@@ -112,18 +142,30 @@ def build_in_background(*args, **kwargs) -> "Future[Sampler]":
     return future
 
 
+def with_common_step(states: list) -> list:
+    """Return the chains' ``states`` with one step size, the median of theirs.
+
+    A warm-up of tens of draws leaves each chain a noisy step; one too large by half makes a chain diverge.
+    """
+    step = jnp.exp(jnp.median(jnp.log(jnp.stack([jnp.asarray(s.adapt_state.step_size) for s in states]))))
+    return [s._replace(adapt_state=s.adapt_state._replace(step_size=step)) for s in states]
+
+
 def run_chain(
     sampler: Sampler,
     geometry: Geometry,
-    chain: int,
+    start: Callable[[], Any],
+    total: int,
     resume: tuple[Any, list[Draws]] | None,
-    progress: Callable[[int, list[Draws], Any], None],
-) -> list[Draws]:
-    """Return all blocks of one chain, warm-up included; ``progress(chain, blocks, state)`` is called after each."""
-    state, blocks = resume if resume is not None else (sampler.start(chain, geometry), [])
-    total = -(-sampler.settings.warmup // BLOCK) + -(-sampler.settings.draws // BLOCK)
+    progress: Callable[[list[Draws], Any], None],
+) -> tuple[Any, list[Draws]]:
+    """Return the last state of one chain and its ``total`` blocks; ``progress(blocks, state)`` follows each.
+
+    It begins at the state ``start()``, or goes on where ``resume`` left off.
+    """
+    state, blocks = resume if resume is not None else (start(), [])
     while len(blocks) < total:
         state, draws = sampler.advance(state, geometry)
         blocks = [*blocks, draws]
-        progress(chain, blocks, state)
-    return blocks
+        progress(blocks, state)
+    return state, blocks

@@ -172,8 +172,7 @@ class Model(_Section):
         default="arrest",
         description='neutrophil model: "arrest" (maturation arrest with reserve) or "friberg" (kill)',
     )
-    held_cycles: int = _whole(1, 33, "cycles in which patients who have been held are followed day by day", 8)
-    untouched_cycles: int = _whole(1, 33, "the same for patients never held", 5)
+    daily_cycles: int = _whole(1, 33, "cycles in which patients are followed day by day", 6)
     steps_per_day: int = _whole(1, 8, "integration steps a day", 1)
 
 

@@ -1,10 +1,17 @@
 """What a reader is told of a fit: parameters.csv, the integration error, summary.md."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
+import jax
 import numpy as np
 import pandas as pd
 import xarray as xr
+from mezikd.model.expected import Expected
+from mezikd.model.trial_design import ARMS
 
 from .diagnostics import Diagnostics
+from .evidence import Row
 from .likelihood import (
     CUMULATIVE,
     PROBABILITY,
@@ -50,22 +57,16 @@ def parameter_table(tree: xr.DataTree, problem: Problem) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _quantities(target, problem: Problem, z) -> dict[str, np.ndarray]:
-    import jax
-
-    def read(x):
-        e = target.expected(x)
-        out = {}
-        for row in problem.evidence.fit:
-            if row.statistic == "quartiles":
-                out[row.name] = CUMULATIVE[row.outcome](e, row, reported_quartiles(row))
-            elif row.outcome in SURVIVAL_OUTCOMES:
-                out[row.name] = survival_quantity(e, row)
-            else:
-                out[row.name] = PROBABILITY[row.outcome](e, row)
-        return out
-
-    return {k: np.asarray(v) for k, v in jax.jit(read)(z).items()}
+def _quantities(e: Expected, rows: Iterable[Row]) -> dict[str, np.ndarray]:
+    out = {}
+    for row in rows:
+        if row.statistic == "quartiles":
+            out[row.name] = CUMULATIVE[row.outcome](e, row, reported_quartiles(row))
+        elif row.outcome in SURVIVAL_OUTCOMES:
+            out[row.name] = survival_quantity(e, row)
+        else:
+            out[row.name] = PROBABILITY[row.outcome](e, row)
+    return {k: np.asarray(v) for k, v in out.items()}
 
 
 def integration_error(problem: Problem, z) -> pd.DataFrame:
@@ -73,9 +74,16 @@ def integration_error(problem: Problem, z) -> pd.DataFrame:
 
     In units of the reported number's own standard error, at coordinates ``z``; for quartiles the largest of the three.
     """
-    p = problem.settings.patients
-    ours = _quantities(problem.target, problem, z)
-    fine = [_quantities(with_patients(problem, 8 * p.mezikd, 8 * p.kd, p.seed + 100 + i), problem, z) for i in range(3)]
+    p, rows = problem.settings.patients, problem.evidence.fit
+    targets = [with_patients(problem, 8 * p.mezikd, 8 * p.kd, p.seed + 100 + i) for i in range(3)]
+
+    @jax.jit
+    def expected(z, effects):  # the effects as an argument: compiled once for all scrambles
+        cohorts = {a: replace(getattr(targets[0], a), z=x) for a, x in effects.items()}
+        return replace(targets[0], **cohorts).expected(z)
+
+    ours = _quantities(problem.target.compiled_expected(z), rows)
+    fine = [_quantities(expected(z, {a: getattr(t, a).z for a in ARMS}), rows) for t in targets]
     lines = []
     for row in problem.evidence.fit:
         exact = np.mean([f[row.name] for f in fine], axis=0)

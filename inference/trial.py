@@ -1,6 +1,7 @@
 """Exact simulated trials of the real size, reduced to the reported rows by the paper's own estimators."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import jax
@@ -79,16 +80,21 @@ def simulated_trials(
         # A last batch of another size would be compiled anew: it is filled up and cut.
         rows = np.concatenate([z[begin : begin + size], np.repeat(z[-1:], BATCH - size, axis=0)])
         theta = draw(jnp.asarray(rows))
-        histories, treated = {}, {}
+        effects, keys, treated = {}, {}, {}
         for i, a in enumerate(ARMS):
-            effects = rng.standard_normal((BATCH, len(EFFECTS), len(regions[a])))
-            keys = jax.vmap(lambda j, i=i: jax.random.fold_in(jax.random.fold_in(root, j), i))(
+            effects[a] = jnp.asarray(rng.standard_normal((BATCH, len(EFFECTS), len(regions[a]))))
+            keys[a] = jax.vmap(lambda j, i=i: jax.random.fold_in(jax.random.fold_in(root, j), i))(
                 jnp.arange(begin, begin + BATCH)
             )
-            out = simulate_trials(theta, jnp.asarray(effects), regions[a], keys, a, design)
-            histories[a] = jax.tree.map(np.asarray, out)
             sizes = design.arm(a)
             treated[a] = rng.permuted(np.tile(np.arange(sizes.randomised) < sizes.treated, (BATCH, 1)), axis=1)
+
+        def history(a, theta=theta, effects=effects, keys=keys):
+            out = simulate_trials(theta, effects[a], regions[a], keys[a], a, design)
+            return jax.tree.map(np.asarray, out)
+
+        with ThreadPoolExecutor(len(ARMS)) as pool:  # a core for each arm
+            histories = dict(zip(ARMS, pool.map(history, ARMS), strict=True))
         for j in range(size):
             trial = {
                 a: ArmData(design.arm(a), regions[a], treated[a][j], jax.tree.map(lambda x, j=j: x[j], histories[a]))

@@ -6,6 +6,7 @@ exactly, so first counts below a limit and first holds are exact; the expected c
 whose error a test measures against the exact patient (exact.py).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,29 +15,31 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from . import rules
+from .elementary import log
 from .individuals import Individuals
 from .neutrophils import TR_SHARE
 from .regimen import Regimen
 
+UNTOUCHED, HELD = 0, 1
+"""Index of a path: of patients never held, of those held at least once."""
 
-class Path(NamedTuple):
-    """One expected path."""
 
-    log_anc: Float[Array, "weeks 7 patients"]
+class Days(NamedTuple):
+    """The days of one week, both paths of each patient."""
+
+    log_anc: Float[Array, "7 paths patients"]
     """Latent log ANC at the start of each day (10^9/L)."""
-    arrest: Float[Array, "weeks 7 patients"]
+    arrest: Float[Array, "7 paths patients"]
     """A at the start of each day."""
-    tumour_block: Float[Array, "weeks patients"]
-    """Week mean of a^n/(EC50_T^n + a^n)."""
 
 
 class Course(NamedTuple):
-    """Expected course of each patient while on treatment: never held (``untouched``) and held at least once (``held``)."""
+    """Expected course of each patient while on treatment; the first two fields cover the weeks followed day by day."""
 
-    untouched: Path
-    """Over ``untouched_weeks``; later weeks repeat the last cycle."""
-    held: Path
-    """Over ``held_weeks``; later weeks repeat the last cycle, while holds and reductions go on."""
+    seen: Any
+    """What was asked of each week's days: a tree of arrays with a leading axis of weeks."""
+    tumour_block: Float[Array, "daily_weeks paths patients"]
+    """Week mean of a^n/(EC50_T^n + a^n)."""
     never: Float[Array, "weeks patients"]
     """Probability of never having been held, after the counts of the week's first day."""
     first_hold: Float[Array, "weeks patients"]
@@ -114,13 +117,13 @@ def day(state, dose, c: _Daily, structure, steps: int):
     """
     amount, arrest, chain = state
     amount = amount + c.dose * dose
-    power = jnp.exp(c.hill * jnp.log(amount + UNDERFLOW))
+    power = jnp.exp(c.hill * log(amount + UNDERFLOW))
     tumour = power * c.tumour
-    tumour = c.tumour_scale * jnp.log((1.0 + tumour) / (1.0 + tumour * c.shrink_day))
+    tumour = c.tumour_scale * log((1.0 + tumour) / (1.0 + tumour * c.shrink_day))
     for _ in range(steps):
         power_g, power_1 = power * c.shrink_g, power * c.shrink_1
-        first = c.scale_g * jnp.log((1.0 + power) / (1.0 + power_g))
-        second = c.scale_1 * jnp.log((1.0 + power_g) / (1.0 + power_1))
+        first = c.scale_g * log((1.0 + power) / (1.0 + power_g))
+        second = c.scale_1 * log((1.0 + power_g) / (1.0 + power_1))
         chain = structure.advance(chain, arrest, first, second, c.marrow)
         arrest = first + (arrest - first) * c.keep_g
         arrest = second + (arrest - second) * c.keep_1
@@ -128,13 +131,9 @@ def day(state, dose, c: _Daily, structure, steps: int):
     return (amount * c.decay, arrest, chain), tumour
 
 
-def start(ind: Individuals, structure, patients: int):
+def start(ind: Individuals, structure, shape: tuple[int, ...]):
     """Return ``(amount, arrest, chain)`` before the first dose."""
-    return (
-        jnp.full(patients, TRACE),
-        jnp.zeros(patients),
-        structure.baseline(ind.marrow, (patients,)),
-    )
+    return jnp.full(shape, TRACE), jnp.zeros(shape), structure.baseline(ind.marrow, shape)
 
 
 def repeat_last(x, weeks: int, cycle: int):
@@ -151,23 +150,24 @@ def expected_course(
     rule: rules.HoldRule,
     structure,
     weeks: int,
-    held_weeks: int,
-    untouched_weeks: int,
+    daily_weeks: int,
     steps: int = 1,
     rdi: float | None = None,
+    see: Callable[[Days], Any] = lambda days: days,
 ) -> Course:
-    """Return the mean-field course of every patient over ``weeks`` weeks.
+    """Return the mean-field course of every patient over ``weeks`` weeks, and what ``see`` makes of each week's days.
 
-    Patients never held are followed day by day for ``untouched_weeks`` and those held for ``held_weeks``; after that ANC
-    repeats the last cycle (by then it is nearly periodic) and only the rules are followed, from week to week. With
-    ``rdi`` set, every patient takes ``rdi`` times the planned dose and no rule acts.
+    Both paths are followed day by day for ``daily_weeks``, side by side; after that ANC repeats the last cycle (by then it
+    is nearly periodic) and only the rules are followed, from week to week. With ``rdi`` set, every patient takes ``rdi``
+    times the planned dose and no rule acts: the untouched path is everybody's, the other one that without dose.
     """
-    patients, cycle = ind.log_anc0.shape[0], regimen.cycle_days // 7
+    patients, cycle, daily_weeks = ind.log_anc0.shape[0], regimen.cycle_days // 7, min(daily_weeks, weeks)
     factors = jnp.asarray(regimen.level_factors())
-    planned = jnp.asarray(regimen.planned(weeks))
+    planned = jnp.asarray(regimen.planned(daily_weeks))
     due = jnp.asarray(regimen.is_visit(weeks) & regimen.is_dosing(weeks) & (rdi is None), planned.dtype)
     intensity = ind.intensity if rdi is None else jnp.full(patients, rdi)
-    constants = daily_constants(ind, structure, steps)
+    # Spread over the patients, so that the reverse pass sums their gradients once and not every day.
+    constants = jax.tree.map(lambda x: jnp.broadcast_to(x, patients), daily_constants(ind, structure, steps))
 
     def one_day(share, state, planned_dose):
         _, arrest, chain = state
@@ -175,54 +175,44 @@ def expected_course(
         state, tumour = day(state, planned_dose * share, constants, structure, steps)
         return state, (*out, tumour)
 
-    def one_week(state, share, doses):
-        state, (blood, arrest, tumour) = jax.lax.scan(partial(one_day, share), state, doses)
-        return state, Path(blood, arrest, tumour.mean(axis=0))
-
-    def log_anc(chain):
-        return ind.log_anc0 + jnp.log(structure.blood(chain, ind.marrow))
-
-    @partial(jax.checkpoint, prevent_cse=False)
-    def untouched_week(state, doses):
-        after, path = one_week(state, intensity, doses)
-        return after, (state, path)
-
-    def follow_rules(occupancy, never, level, due_now, first_hold):
+    def follow_rules(carry, count, due_now, first_hold):
+        occupancy, never = carry
         joining = never * first_hold
-        occupancy = rules.advance(occupancy, level, joining, first_hold, rule, due_now)
+        occupancy = rules.advance(occupancy, count, joining, first_hold, rule, due_now)
         was, never = 1.0 - never, never - joining
         mass = factors @ occupancy.dosing
         dose = never + mass
         variance = never + (factors**2) @ occupancy.dosing - dose**2
         full = never + occupancy.dosing[0] + occupancy.held[0]
-        return occupancy, (never, dose, variance, full), joining / (was + joining + 1e-12), mass / (1.0 - never + 1e-12)
+        weekly = never, first_hold, dose, variance, full
+        return (occupancy, never), weekly, joining / (was + joining + 1e-12), mass / (1.0 - never + 1e-12)
 
     @partial(jax.checkpoint, prevent_cse=False)
-    def held_week(carry, xs):
-        state, occupancy, never = carry
-        doses, due_now, whole, first_hold = xs
-        level = log_anc(state[2])
-        occupancy, dosing, joined, share = follow_rules(occupancy, never, level, due_now, first_hold)
+    def daily_week(carry, xs):
+        state, rules_state = carry
+        doses, due_now = xs
+        level = ind.log_anc0 + log(structure.blood(state[2], ind.marrow))
+        count = rules.chances(level, rule)
+        first_hold = due_now * count.hold[UNTOUCHED]
+        of_held = jax.tree.map(lambda x: x[HELD], count)
+        rules_state, weekly, joined, share = follow_rules(rules_state, of_held, due_now, first_hold)
         # Those held for the first time bring their own state: the mean of the group moves towards it.
-        state = jax.tree.map(lambda x, y: x + joined * (y - x), state, whole)
-        state, path = one_week(state, intensity * share, doses)
-        return (state, occupancy, dosing[0]), (path, level, dosing)
+        joins = jnp.stack([jnp.zeros_like(joined), joined])
+        state = jax.tree.map(lambda x: x + joins * (x[UNTOUCHED] - x), state)
+        shares = intensity * jnp.stack([jnp.ones_like(share), share])
+        state, (blood, arrest, tumour) = jax.lax.scan(partial(one_day, shares), state, doses)
+        seen = see(Days(ind.log_anc0 + log(blood), arrest))
+        return (state, rules_state), (seen, tumour.mean(axis=0), weekly, (count.hold[UNTOUCHED], of_held))
 
     def later_week(carry, xs):
-        occupancy, never = carry
-        occupancy, dosing, _, _ = follow_rules(occupancy, never, *xs)
-        return (occupancy, dosing[0]), dosing
+        due_now, (first_hold, count) = xs
+        carry, weekly, _, _ = follow_rules(carry, count, due_now, due_now * first_hold)
+        return carry, weekly
 
-    first = start(ind, structure, patients)
-    _, (states, untouched) = jax.lax.scan(untouched_week, first, planned[:untouched_weeks])
-    first_hold = rules.hold_probability(log_anc(states[2]), rule)
-    first_hold = repeat_last(first_hold, weeks, cycle) * due[:, None]
-    states = jax.tree.map(lambda x: repeat_last(x, held_weeks, cycle), states)
-    carry = (first, rules.nobody_held(len(factors), patients), jnp.ones(patients))
-    daily = (planned[:held_weeks], due[:held_weeks], states, first_hold[:held_weeks])
-    (_, *carry), (held, levels, dosing) = jax.lax.scan(held_week, carry, daily)
-    levels = repeat_last(levels, weeks, cycle)[held_weeks:]
-    later = jax.lax.scan(later_week, tuple(carry), (levels, due[held_weeks:], first_hold[held_weeks:]))[1]
-    never, dose, variance, full = (jnp.concatenate(x) for x in zip(dosing, later, strict=True))
-    untouched, held = (x._replace(log_anc=ind.log_anc0 + jnp.log(x.log_anc)) for x in (untouched, held))
-    return Course(untouched, held, never, first_hold, dose, variance, full)
+    rules_state = rules.nobody_held(len(factors), patients), jnp.ones(patients)
+    first = start(ind, structure, (2, patients)), rules_state
+    (_, rules_state), (seen, tumour, weekly, count) = jax.lax.scan(daily_week, first, (planned, due[:daily_weeks]))
+    repeated = jax.tree.map(lambda x: repeat_last(x, weeks, cycle)[daily_weeks:], count)
+    later = jax.lax.scan(later_week, rules_state, (due[daily_weeks:], repeated))[1]
+    never, first_hold, dose, variance, full = (jnp.concatenate(x) for x in zip(weekly, later, strict=True))
+    return Course(seen, tumour, never, first_hold, dose, variance, full)

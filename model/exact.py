@@ -134,9 +134,10 @@ def simulate(theta, z, region, key, arm: str, design: Design, weeks: int | None 
         ends = (today - episode > RECHECK_DELAY_DAYS) & recovers
         finished = jnp.where(ends & (finished >= NEVER), today - episode, finished)
         episode = jnp.where(ends, NEVER, episode)
-        (amount, arrest, chain), tumour = day((amount, arrest, chain), dose * active, constants, structure,
-                                              design.steps_per_day)  # fmt: skip
-        return (amount, arrest, chain, left, infected, episode, finished), (tumour, dose * active)
+        drug_state, tumour = (amount, arrest, chain), jnp.zeros(n)
+        if drug:  # else they stay at their baseline
+            drug_state, tumour = day(drug_state, dose * active, constants, structure, design.steps_per_day)
+        return (*drug_state, left, infected, episode, finished), (tumour, dose * active)
 
     def one_week(s: _State, x):
         w, doses, visit_now, due_now, base_now, week_key = x
@@ -168,7 +169,7 @@ def simulate(theta, z, region, key, arm: str, design: Design, weeks: int | None 
         )
         amount, arrest, chain, budget, infected, episode, finished = carry
 
-        block = tumour.mean(axis=0) * (1.0 if drug else 0.0)
+        block = tumour.mean(axis=0)
         effect = jnp.where(on, block + (s.effect - block) * keep, s.effect)
         base_i = base_now * ind.progression_frailty
         treated_hazard = base_i * jnp.exp(-theta["tumour_effect"] * effect / reference)
@@ -213,7 +214,7 @@ def simulate(theta, z, region, key, arm: str, design: Design, weeks: int | None 
         fatal=fatal.astype(float),
     )  # fmt: skip
     state = _State(
-        *start(ind, structure, n),
+        *start(ind, structure, (n,)),
         rules.Ledger(jnp.zeros(n, int), zero), zero, jnp.zeros(n, int),
         -jnp.log(_uniform(next(keys), (_KINDS, n))), jnp.full((_KINDS, n), NEVER), never, record,
     )  # fmt: skip

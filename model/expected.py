@@ -6,13 +6,15 @@ Daily scan (course.py) -> weekly scan (outcomes.py) -> the marginal probabilitie
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from . import infection, observation, outcomes, progression, rules
-from .course import expected_course, repeat_last
+from .course import HELD, UNTOUCHED, expected_course, repeat_last
 from .dose_intensity import rdi_distribution
 from .individuals import individuals
 from .outcomes import Person, Tally, Weekly
@@ -31,6 +33,11 @@ class Cuts:
     neutropenia_days: tuple[float, ...] = (6.0, 10.0, 15.0)
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["tally", "follow_up", "rdi", "neutropenia_duration", "grade4"],
+    meta_fields=["design"],
+)
 @dataclass(frozen=True)
 class Expected:
     """Marginal probabilities of both arms, from the weekly means of arm x region."""
@@ -43,7 +50,7 @@ class Expected:
     """P(relative dose intensity <= cut) in the mezigdomide arm at ``Cuts.rdi``."""
     neutropenia_duration: Float[Array, "duration_cuts"]
     """P(duration <= cut) of first episodes of grade >= 3 neutropenia in the mezigdomide arm that begin while the
-    untouched course is followed day by day (nearly all), at ``Cuts.neutropenia_days``."""
+    course is followed day by day (nearly all), at ``Cuts.neutropenia_days``."""
     grade4: dict[str, Array]
     """Share of severe infections whose worst grade is 4, by arm."""
 
@@ -108,6 +115,21 @@ def group_means(x, sizes: Sequence[int]):
     return jnp.concatenate(parts, axis=-1)
 
 
+class _Week(NamedTuple):
+    """What is kept of the days of a week."""
+
+    infection: infection.Intensity
+    below: Array
+    """Probability of a count below 1.0 on its first day."""
+    episode: Array
+
+
+def mixed(x, never):
+    """Return the mean of ``x`` (second but last axis: paths) over patients untouched, share ``never``, and held."""
+    untouched, held = x[..., UNTOUCHED, :], x[..., HELD, :]
+    return held + never * (untouched - held)
+
+
 def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> Expected:
     """Return the expectations of both arms under natural parameters ``theta``."""
     weeks, cycle = design.horizon_weeks, design.regimen.cycle_days // 7
@@ -115,28 +137,28 @@ def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> E
     drug, control = individuals(theta, mezikd, structure), individuals(theta, kd, structure)
 
     rule = rules.HoldRule(theta["hold_grade3"], theta["reduce_after_hold"], sigma)
+    durations = np.asarray(cuts.neutropenia_days) - 0.5  # whole days: half of the cut's own day counts
+    episode = observation.EpisodeWeights(durations, RECHECK_DELAY_DAYS)
+
+    def see(days):
+        below = observation.below_limit(days.log_anc, sigma)
+        intensity = infection.intensity(days.log_anc, days.arrest, below, theta)
+        return _Week(intensity, below[0], episode.of_week(below, theta["recheck_days"]))
+
     course = expected_course(
-        drug, design.regimen, rule, structure, weeks, design.held_weeks, design.untouched_weeks, design.steps_per_day
+        drug, design.regimen, rule, structure, weeks, design.daily_weeks, design.steps_per_day, see=see
     )
-    delay = RECHECK_DELAY_DAYS
-    days = np.asarray(cuts.neutropenia_days) - 0.5  # whole days: half of the cut's own day counts
-
-    def of_path(path):
-        """Weekly quantities of one path, up to the horizon."""
-        below = observation.below_limit(path.log_anc, sigma)
-        hazard = infection.intensity(path.log_anc, path.arrest, below, theta)
-        longer = observation.episode_longer(below[: design.untouched_weeks], theta["recheck_days"], delay, days)
-        return [repeat_last(x, weeks, cycle) for x in (*hazard, path.tumour_block, below[:, 0])], longer
-
-    (*whole, below), longer = of_path(course.untouched)
-    (*held, _), longer_held = of_path(course.held)
+    seen = course.seen
     total, concurrent, tumour_block = (
-        course.never * x + (1.0 - course.never) * y for x, y in zip(whole, held, strict=True)
+        mixed(repeat_last(x, weeks, cycle), course.never) for x in (*seen.infection, course.tumour_block)
     )
     # A first count below 1.0 comes on full doses; what follows it depends on whether it leads to a hold.
-    leads = (course.first_hold / (below + 1e-9))[: design.untouched_weeks, None]
-    longer = longer + leads * (longer_held - longer)
-    still = jnp.broadcast_to(control.log_anc0, (1, 7, kd.size))
+    longer = episode.longer(seen.episode)
+    below = seen.below[:, UNTOUCHED]
+    kept_dose = 1.0 - course.first_hold[: len(below)] / (below + 1e-9)
+    longer = mixed(longer, kept_dose[:, None])
+    below = repeat_last(below, weeks, cycle)
+    still = jnp.broadcast_to(control.log_anc0, (7, kd.size))
     below_still = observation.below_limit(still, sigma)
     hazard_still = infection.intensity(still, 0.0, below_still, theta)
 
@@ -170,7 +192,7 @@ def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> E
         tumour_block=both(tumour_block, 0.0),
         infection=both(total, hazard_still.total),
         infection_concurrent=both(concurrent, hazard_still.concurrent),
-        grade3=both(below, below_still[0, 0]) * visit[:, None],
+        grade3=both(below, below_still[0]) * visit[:, None],
         hold=both(course.first_hold, 0.0),
         full_level=both(course.full_level, 1.0),
     )
@@ -184,7 +206,7 @@ def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> E
     dosing = (course.dose, course.dose_variance, course.never)
     planned = design.regimen.planned(weeks).sum(axis=1)
     rdi = rdi_distribution(cuts.rdi, each.ends[:, : mezikd.size], *dosing, planned, drug.intensity)
-    began = each.neutropenia[: design.untouched_weeks, : mezikd.size]
+    began = each.neutropenia[: len(longer), : mezikd.size]
     outlasts = (began[:, None] * longer).sum(axis=0) @ mezikd.weight / (began.sum(axis=0) @ mezikd.weight)
     grade4 = {arm: theta[f"infection_grade4_{arm}"] for arm in ARMS}
     return Expected(tally, design, follow_up[:-1], rdi @ mezikd.weight, 1.0 - outlasts, grade4)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .elementary import log
 from .neutrophils import mean_over_step
 
 
@@ -79,7 +80,7 @@ def step(chain: Chain, arrest, block, k_ikaros, marrow: Marrow, h: float) -> Cha
     x = marrow.k_transit * h
     first, second = block if isinstance(block, tuple) else (block, block)
     open_ = 1.0 - mean_over_step(block)
-    call = jnp.exp(-marrow.feedback * jnp.log(chain.blood))
+    call = jnp.exp(-marrow.feedback * log(chain.blood))
     half = 0.5 * x * (open_ * call - 1.0)
     middle = chain.log_p + half
     # The line has the mean and the rise of P over the step. For an exponential P the mean is sinh(half)/half
@@ -95,7 +96,7 @@ def step(chain: Chain, arrest, block, k_ikaros, marrow: Marrow, h: float) -> Cha
     w0 = jnp.exp(-x)
     w1, w2, w3 = w0 * x, w0 * x**2 / 2.0, w0 * x**3 / 6.0
     c = after - 4.0 * lag + w0 * d4 + w1 * d3 + w2 * d2 + w3 * d1
-    call = jnp.exp(-marrow.feedback * jnp.log(c))
+    call = jnp.exp(-marrow.feedback * log(c))
     return Chain(
         log_p=middle + 0.5 * x * (open_ * call - 1.0),
         t1=after - lag + w0 * d1,

@@ -12,37 +12,38 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .elementary import log, once
 from .rules import LOG_GRADE3
 
 SOFTNESS = 0.25
 
 
 class Intensity(NamedTuple):
-    """Drug and neutropenia part of the hazard, summed over the seven days of each week; 7 without drug at high ANC."""
+    """Drug and neutropenia part of the hazard, summed over the seven days of a week; 7 without drug at high ANC."""
 
-    total: Float[Array, "weeks patients"]
-    concurrent: Float[Array, "weeks patients"]
+    total: Float[Array, "*patients"]
+    concurrent: Float[Array, "*patients"]
     """The part that falls on counts below 1.0."""
 
 
 def below_one(log_anc):
     """Return D: log(1.0 / ANC) where ANC is well below 1.0, 0 well above; softplus of width SOFTNESS."""
     x = (LOG_GRADE3 - log_anc) / SOFTNESS
-    return SOFTNESS * (jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x))))
+    return once(SOFTNESS * (jnp.maximum(x, 0.0) + log(1.0 + jnp.exp(-jnp.abs(x)))))
 
 
 def daily_ratio(log_anc, arrest, theta):
     """Return exp(b_m A + b_n D), the hazard ratio against no drug and no neutropenia."""
-    return jnp.exp(theta["infection_drug"] * arrest + theta["infection_neutropenia"] * below_one(log_anc))
+    return once(jnp.exp(theta["infection_drug"] * arrest + theta["infection_neutropenia"] * below_one(log_anc)))
 
 
 def intensity(log_anc, arrest, neutropenic, theta) -> Intensity:
-    """Return the weekly sums.
+    """Return the sums over a week.
 
-    ``log_anc``, ``arrest`` and ``neutropenic`` (probability of a count below 1.0) per day, shape ``(weeks, 7, patients)``.
+    ``log_anc``, ``arrest`` and ``neutropenic`` (probability of a count below 1.0) per day, shape ``(7, ..., patients)``.
     """
     ratio = daily_ratio(log_anc, arrest, theta)
-    return Intensity(ratio.sum(axis=1), (ratio * neutropenic).sum(axis=1))
+    return Intensity(ratio.sum(axis=0), (ratio * neutropenic).sum(axis=0))
 
 
 def early_factor(theta, arm: str, weeks: int) -> Float[Array, "weeks"]:
@@ -54,4 +55,4 @@ def early_factor(theta, arm: str, weeks: int) -> Float[Array, "weeks"]:
 
 def no_event(cumulative, variance):
     """Return (1 + v H)^(-1/v): the probability of no event at cumulative hazard H, gamma frailty of variance v."""
-    return jnp.exp(-jnp.log(1.0 + variance * cumulative) / variance)
+    return once(jnp.exp(-log(1.0 + variance * cumulative) / variance))

@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .elementary import log, once
+
 LN2 = 0.6931471805599453
 TR_SHARE = 2.0 - 2.0**0.5
 """Share of a step taken by the trapezoidal stage of TR-BDF2 (Bank 1985); it makes the scheme L-stable."""
@@ -189,27 +191,28 @@ def advance(chain: Chain, arrest, first, second, c: Prepared) -> Chain:
     """Return the chain a step later; ``first`` and ``second`` are the pair of means of ``step``."""
     kc, kd, _, ksat, gamma, theta = c.marrow
     h, g, v, feed = c.h, TR_SHARE, c.v, c.feed
-    log_p = chain.log_p + c.r1 * jnp.expm1(-gamma * jnp.log(chain.t2))
-    pool = jnp.exp(log_p)
+    log_p = chain.log_p + c.r1 * (jnp.exp(-gamma * log(chain.t2)) - 1.0)
+    pool = once(jnp.exp(log_p))
     t1_g = pool + (chain.t1 - pool) * c.keep_g
     t1_1 = pool + (chain.t1 - pool) * c.keep_1
     arrest_g = arrest + (first - arrest) * c.gone_g
     open_g = 1.0 - arrest - (first - arrest) * c.mean_g
     # The last stage stands at the end of the step: this value makes the two stages' quadrature of A exact.
     mean_1 = arrest_g + (second - arrest_g) * c.mean_1
-    open_1 = _guard(open_g + 2.0**0.5 * (1.0 - open_g - mean_1), h)
+    t1_g, t1_1, open_g = once((t1_g, t1_1, open_g))
+    open_1 = once(_guard(open_g + 2.0**0.5 * (1.0 - open_g - mean_1), h))
 
     def implicit(r2, r3, rm, w, t1, open_):
-        r2 = _guard(r2 + w * feed * t1, h)
+        r2 = once(_guard(r2 + w * feed * t1, h))
         decay = 1.0 + w * kd
-        t2 = _solve_t2(r2, w * v * open_, ksat, decay)
-        t3 = _guard(r3 + (r2 - decay * t2), h) / (1.0 + w * c.drain)  # r2 - decay t2 = w phi(t2)
-        rm = _guard(rm + w * c.f0 * t3, h)
-        mature, blood = _solve_mature(rm, decay, w * (kc - kd), theta, c.b)
+        t2 = once(_solve_t2(r2, w * v * open_, ksat, decay))
+        t3 = once(_guard(r3 + (r2 - decay * t2), h) / (1.0 + w * c.drain))  # r2 - decay t2 = w phi(t2)
+        rm = once(_guard(rm + w * c.f0 * t3, h))
+        mature, blood = once(_solve_mature(rm, decay, w * (kc - kd), theta, c.b))
         return t2, t3, mature, blood
 
     w = 0.5 * g * h
-    phi = v * open_g * chain.t2 / (ksat + chain.t2)
+    phi = once(v * open_g * chain.t2 / (ksat + chain.t2))
     x2, x3, xm, _ = implicit(
         chain.t2 + w * (feed * chain.t1 - phi - kd * chain.t2),
         chain.t3 + w * (phi - c.drain * chain.t3),

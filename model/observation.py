@@ -21,24 +21,34 @@ def recheck_probability(recheck_days):
     return -jnp.expm1(-1.0 / recheck_days)
 
 
-def episode_longer(
-    below: Float[Array, "weeks 7 patients"], recheck_days, delay_days: float, cuts
-) -> Float[Array, "weeks cuts patients"]:
-    """Return P(duration > cut) of an episode of grade >= 3 neutropenia that begins on day 1 of each week.
+EPISODE_WEEKS = 3
+"""Weeks over which an episode is followed."""
 
-    ``below`` is the probability of a count below 1.0 on each day. After ``delay_days`` days a count is made on any
-    day with probability 1 - exp(-1/r); the episode ends with the first count of at least 1.0. Between whole days of ``cuts`` (at
-    most 20) the log survival is interpolated. The last two weeks repeat the one before them.
+
+class EpisodeWeights:
+    """P(duration > cut) of an episode of grade >= 3 neutropenia that begins on day 1 of a week.
+
+    After ``delay_days`` days a count is made on any day with probability 1 - exp(-1/r); the episode ends with the first
+    count of at least 1.0. Between whole days of ``cuts`` (at most 20) the log survival is interpolated.
     """
-    hazard = -log_not(recheck_probability(recheck_days) * (1.0 - below))
-    weeks = below.shape[0] - 2
-    out = []
-    for cut in cuts:
-        weight = np.clip(cut + 1 - np.arange(21), 0.0, 1.0)
-        weight[: int(delay_days) + 1] = 0.0
-        parts = [
-            jnp.einsum("k,wkp->wp", w, hazard[i : weeks + i]) for i, w in enumerate(weight.reshape(3, 7)) if w.any()
-        ]
-        out.append(jnp.exp(-sum(parts, start=jnp.zeros_like(hazard[:weeks, 0]))))
-    longer = jnp.stack(out, axis=1)
-    return jnp.concatenate([longer, longer[-1:], longer[-1:]])
+
+    def __init__(self, cuts, delay_days: int):
+        day = np.arange(7 * EPISODE_WEEKS)
+        weight = np.clip(np.asarray(cuts)[:, None] + 1.0 - day, 0.0, 1.0) * (day > delay_days)
+        self.weight = weight.reshape(-1, EPISODE_WEEKS, 7)
+        """Share of each day's hazard that counts towards a cut, by week of the episode."""
+
+    def of_week(self, below: Float[Array, "7 *patients"], recheck_days) -> Float[Array, "cuts 3 *patients"]:
+        """Return the week's contribution to each cut for episodes in their first, second and third week.
+
+        ``below`` is the probability of a count below 1.0 on each day.
+        """
+        hazard = -log_not(recheck_probability(recheck_days) * (1.0 - below))
+        parts = [[sum(w * h for w, h in zip(days, hazard, strict=True) if w) for days in cut] for cut in self.weight]
+        return jnp.stack([jnp.stack([jnp.broadcast_to(x, hazard.shape[1:]) for x in cut]) for cut in parts])
+
+    def longer(self, parts: Float[Array, "weeks cuts 3 *patients"]) -> Float[Array, "weeks cuts *patients"]:
+        """Return the probabilities by week of onset, given ``of_week`` of every week; the last two repeat the one before."""
+        weeks = parts.shape[0] - EPISODE_WEEKS + 1
+        total = sum((parts[i : weeks + i, :, i] for i in range(1, EPISODE_WEEKS)), start=parts[:weeks, :, 0])
+        return jnp.exp(-jnp.concatenate([total, *[total[-1:]] * (EPISODE_WEEKS - 1)]))

@@ -1,19 +1,17 @@
 """What happens to each patient week by week, jointly: treatment, progression, infection, neutropenia, holds.
 
-One scan over weeks for the patients of both arms side by side. Per patient it keeps probabilities; what leaves it are
-means over arm x region (``groups``), so that nothing large is stored. Times enter as events per week.
+All weeks and the patients of both arms side by side; what leaves are means over arm x region (``groups``). Times enter as
+events per week.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from . import infection, progression
-from .progression import Hazards, States
+from .probability import log_not
 
 
 class Weekly(NamedTuple):
@@ -64,8 +62,6 @@ class Tally(NamedTuple):
     """Progression-free, not lost and before data cutoff, at the week's start."""
     pfs_events: Float[Array, "weeks groups"]
     """Progression or death within the week, observed."""
-    progressed: Float[Array, "weeks groups"]
-    """Progression within the week, observed."""
     deaths: Float[Array, "weeks groups"]
     """Death from any cause within the week, before data cutoff."""
     severe: Float[Array, "weeks groups"]
@@ -89,22 +85,6 @@ class PerPatient(NamedTuple):
     """First count below 1.0 at the week's visit, observed."""
 
 
-class _State(NamedTuple):
-    states: States
-    effect: Array
-    recent: Array
-    """On treatment at the start of each of the last SAFETY_WEEKS weeks, oldest first."""
-    severe: Array
-    concurrent: Array
-    """Cumulative hazards of infection."""
-    no_severe: Array
-    no_any: Array
-    no_concurrent: Array
-    """Probability of no such infection so far."""
-    no_grade3: Array
-    no_hold: Array
-
-
 SAFETY_WEEKS = 4
 """Adverse events are collected until 28 days after the last dose."""
 
@@ -114,67 +94,54 @@ def tally(weekly: Weekly, person: Person, theta, groups: Callable) -> tuple[Tall
 
     ``groups`` averages the last axis, patients, within each group.
     """
-    keep = jnp.exp(-7.0 / theta["tumour_memory_days"])
-    reference = progression.reference_effect(theta)
+    memory = 7.0 / theta["tumour_memory_days"]
+    kept = jnp.exp(-memory)
+    effect = progression.recursion((1.0 - kept) * weekly.tumour_block, kept)[1:]
+    base = weekly.base_hazard[:, None] * person.progression_frailty
+    rate = person.infection_rate * weekly.early
+    severe_rate = rate * weekly.infection
+    death = theta["death_rate"] * progression.WEEK_MONTHS + theta["infection_fatal"] * severe_rate
+    reduction = jnp.exp(-theta["tumour_effect"] / progression.reference_effect(theta) * effect)
+    states = progression.states(progression.Hazards(base * reduction, base, death, person.stop, memory))
+    free, on = states.free(), states.on
+    progressed, died_free = progression.exits(free, death)
+
     frailty, ratio = theta["infection_frailty_sd"] ** 2, theta["infection_any_ratio"]
+    severe = progression.running_sum(severe_rate)
+    concurrent = progression.running_sum(ratio * rate * weekly.infection_concurrent)
+    follow_up, middle = weekly.follow_up[:, None], weekly.follow_up_middle[:, None]
+    # On treatment at the start of any of the last weeks: adverse events are still collected.
+    collected = jnp.concatenate([jnp.ones_like(on[:SAFETY_WEEKS]), on[: -SAFETY_WEEKS - 1]])
 
-    @partial(jax.checkpoint, prevent_cse=False)
-    def week(s: _State, x: Weekly):
-        on, free, alive = s.states.on, s.states.free(), s.states.alive()
-        effect = x.tumour_block + (s.effect - x.tumour_block) * keep
-        base = x.base_hazard * person.progression_frailty
-        rate = person.infection_rate * x.early
-        severe_rate = rate * x.infection
-        states, events = progression.advance(
-            s.states,
-            Hazards(
-                on=base * jnp.exp(-theta["tumour_effect"] * effect / reference),
-                off=base,
-                death=theta["death_rate"] * progression.WEEK_MONTHS + theta["infection_fatal"] * severe_rate,
-                stop=person.stop,
-                effect_loss=7.0 / theta["tumour_memory_days"],
-                death_after=theta["post_progression_death"] * progression.WEEK_MONTHS,
-            ),
-        )
-        exposed = s.recent[0] * x.follow_up_middle
+    def first(cumulative):
+        """Return the probability of a first, collected event in each week."""
+        none = infection.no_event(cumulative, frailty)
+        return groups((none[:-1] - none[1:]) * collected) * middle
 
-        severe, concurrent = s.severe + severe_rate, s.concurrent + ratio * rate * x.infection_concurrent
-        no_severe = infection.no_event(severe, frailty)
-        no_any = infection.no_event(ratio * severe, frailty)
-        no_concurrent = infection.no_event(concurrent, frailty)
+    seen = on[:-1] * follow_up
+    grade3 = _first_visit(weekly.grade3) * seen
+    ends = seen - on[1:] * weekly.follow_up_next[:, None]
+    lost, progressed, died_free = groups(weekly.lost), groups(progressed), groups(died_free)
+    after = progression.alive_after(progressed, theta["post_progression_death"] * progression.WEEK_MONTHS)
+    free = groups(free[:-1])
+    out = Tally(
+        treated=groups(on[:-1]),
+        free=free,
+        alive=free + after[:-1],
+        pfs_at_risk=free * lost * follow_up,
+        pfs_events=(progressed + died_free) * lost * middle,
+        deaths=(died_free + progressed + after[:-1] - after[1:]) * middle,
+        severe=first(severe),
+        any_infection=first(ratio * severe),
+        concurrent=first(concurrent),
+        neutropenia=groups(grade3),
+        held=groups(_first_visit(weekly.hold) * seen),
+        reduced=groups(ends * (1.0 - weekly.full_level * person.untouched)),
+    )
+    return out, PerPatient(ends, grade3)
 
-        seen = on * x.follow_up
-        grade3_now = s.no_grade3 * x.grade3 * seen
-        held_now = s.no_hold * x.hold * seen
-        ends = seen - states.on * x.follow_up_next
-        lost = x.lost * x.follow_up_middle
-        died = events.died_free + events.died_after
-        out = Tally(
-            treated=on,
-            free=free,
-            alive=alive,
-            pfs_at_risk=free * x.lost * x.follow_up,
-            pfs_events=(events.progressed + events.died_free) * lost,
-            progressed=events.progressed * lost,
-            deaths=died * x.follow_up_middle,
-            severe=(s.no_severe - no_severe) * exposed,
-            any_infection=(s.no_any - no_any) * exposed,
-            concurrent=(s.no_concurrent - no_concurrent) * exposed,
-            neutropenia=grade3_now,
-            held=held_now,
-            reduced=ends * (1.0 - x.full_level * person.untouched),
-        )
-        recent = jnp.concatenate([s.recent[1:], states.on[None]])
-        state = _State(
-            states, effect, recent, severe, concurrent, no_severe, no_any, no_concurrent,
-            s.no_grade3 * (1.0 - x.grade3), s.no_hold * (1.0 - x.hold),
-        )  # fmt: skip
-        return state, (out, ends)
 
-    zero = jnp.zeros_like(person.untouched)
-    start = _State(
-        progression.everyone_on(zero), zero, jnp.ones((SAFETY_WEEKS + 1, *zero.shape)), zero, zero, *[zero + 1.0] * 5
-    )  # fmt: skip
-    each, ends = jax.lax.scan(week, start, weekly)[1]
-    # Means outside the scan: inside it they would be a dozen small reductions a week.
-    return jax.tree.map(groups, each), PerPatient(ends, each.neutropenia)
+def _first_visit(probability):
+    """Return the probability that the event, with ``probability`` each week, first happens in each week."""
+    none = jnp.exp(progression.running_sum(log_not(probability)))
+    return none[:-1] - none[1:]

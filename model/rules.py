@@ -53,17 +53,30 @@ def one_level_lower(x):
     return down.at[-1].add(x[-1])
 
 
-def advance(state: Occupancy, log_anc, joining, full_dose_hold, rule: HoldRule, dosing_visit) -> Occupancy:
+class Chances(NamedTuple):
+    """What a count may lead to in patients who have been held."""
+
+    resume: Float[Array, "*patients"]
+    """Probability that it ends a hold."""
+    hold: Float[Array, "*patients"]
+    """Probability that it starts one where a dose is due."""
+
+
+def chances(log_anc, rule: HoldRule) -> Chances:
+    """Return the chances of a count taken at latent ``log_anc``."""
+    return Chances(normal_cdf((log_anc - LOG_GRADE3) / rule.sigma), hold_probability(log_anc, rule))
+
+
+def advance(state: Occupancy, count: Chances, joining, full_dose_hold, rule: HoldRule, dosing_visit) -> Occupancy:
     """Return the occupancy after the counts of one study day.
 
-    ``log_anc`` is the latent log ANC of patients who have been held, ``joining`` the probability that a patient is held for
-    the first time, ``full_dose_hold`` that of a hold in a patient on full doses: those who resumed at the full level have
-    that patient's course again, not the group's. ``dosing_visit`` is 1 where a dose is due at a visit.
+    ``joining`` is the probability that a patient is held for the first time, ``full_dose_hold`` that of a hold in a patient
+    on full doses: those who resumed at the full level have that patient's course again, not the group's.
+    ``dosing_visit`` is 1 where a dose is due at a visit.
     """
-    resume = normal_cdf((log_anc - LOG_GRADE3) / rule.sigma)
-    lower = hold_probability(log_anc, rule) * dosing_visit
+    lower = count.hold * dosing_visit
     hold = jnp.concatenate([full_dose_hold[None], jnp.broadcast_to(lower, state.dosing[1:].shape)])
-    back = state.held * resume
+    back = state.held * count.resume
     stopped = state.dosing * hold
     dosing = state.dosing - stopped + (1.0 - rule.reduce_after_hold) * back
     dosing = dosing + rule.reduce_after_hold * one_level_lower(back)

@@ -29,10 +29,8 @@ class Design:
     kd: Arm
     regimen: Regimen = field(default_factory=Regimen)
     structure_name: str = "arrest"
-    held_weeks: int = 32
-    """Weeks in which patients who have been held are followed day by day; later weeks repeat the last cycle."""
-    untouched_weeks: int = 20
-    """The same for patients never held, whose course is nearly periodic earlier."""
+    daily_weeks: int = 24
+    """Weeks in which patients are followed day by day; later weeks repeat the last cycle, which is nearly periodic."""
     horizon_weeks: int = 132
     steps_per_day: int = 1
 

@@ -203,19 +203,19 @@ PRIORS: dict[str, tuple[Edit, tuple[str, ...]]] = {
 }
 
 SETTINGS: dict[str, tuple[Edit, tuple[str, ...]]] = {
-    "unknown key": (swap("chains", "chain"), ("line 44", "`sampler.chain`", "did you mean `chains`")),
-    "unknown section": (swap("[sampler]", "[sampling]"), ("line 43", "`sampling`", "did you mean `sampler`")),
+    "unknown key": (swap("chains", "chain"), ("line 43", "`sampler.chain`", "did you mean `chains`")),
+    "unknown section": (swap("[sampler]", "[sampling]"), ("line 42", "`sampling`", "did you mean `sampler`")),
     "missing key": (
         swap("dose_mg = 1.0", ""),
         ("line 17", "`regimen.dose_mg` is missing", "under [regimen]"),
     ),
     "missing section": (swap("[trial.kd]", "[trial.kd2]"), ("`trial.kd` is missing",)),
-    "not TOML": (swap("draws = 250", "draws 250"), ("line 46", "not TOML", "key = value")),
+    "not TOML": (swap("draws = 300", "draws 300"), ("line 45", "not TOML", "key = value")),
     "number as text": (
         swap("chains = 4", 'chains = "4"'),
         ("`sampler.chains`", "'4'", "1 to 64", "chains = 4"),
     ),
-    "no chains": (swap("chains = 4", "chains = 0"), ("line 44", "`sampler.chains`", "value 0", "1 to 64")),
+    "no chains": (swap("chains = 4", "chains = 0"), ("line 43", "`sampler.chains`", "value 0", "1 to 64")),
     "nan in settings": (swap("dose_mg = 1.0", "dose_mg = nan"), ("`regimen.dose_mg`", "nan", "at most 10")),
     "negative dose": (swap("dose_mg = 1.0", "dose_mg = -1"), ("`regimen.dose_mg`", "-1", "above 0")),
     "more days on than a cycle has": (

@@ -14,7 +14,7 @@ from mezikd.inference.check import COLUMNS
 from mezikd.inference.commands import BAD_INPUT, DONE, GATE_FAILED, built_in_fit, run
 
 SMALL = {
-    "mezikd": "32", "kd": "32", "held_cycles": "3", "untouched_cycles": "3", "covariance_trials": "50",
+    "mezikd": "32", "kd": "32", "daily_cycles": "3", "covariance_trials": "50",
     "chains": "2", "warmup": "25", "draws": "25", "max_tree_depth": "3",
 }  # fmt: skip
 GROUPS = {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mezikd.inference.mode import laplace
 from mezikd.inference.sampler import BLOCK, Geometry, Sampler, SamplerSettings, run_chain
+from mezikd.inference.whitening import refined
 
 MEAN = np.array([1.0, -2.0, 0.5])
 COVARIANCE = np.array([[2.0, 0.9, 0.0], [0.9, 0.5, 0.1], [0.0, 0.1, 0.3]])
@@ -20,10 +21,21 @@ def log_density(z, root):
     return -0.5 * r @ (PRECISION @ r) - 0.0 * jnp.sum(root)
 
 
+def gradient(z):
+    value, slope = jax.value_and_grad(log_density)(jnp.asarray(z), jnp.eye(2))
+    return float(value), np.asarray(slope)
+
+
+def chain_of(sampler, geometry, chain, resume=None, progress=lambda *_: None, blocks=84):
+    """Return ``blocks`` blocks of a chain from a draw of the approximation."""
+    return run_chain(
+        sampler, geometry, lambda: sampler.start(chain, geometry, None, gradient), blocks, resume, progress
+    )
+
+
 @pytest.fixture(scope="module")
 def geometry() -> Geometry:
-    value = jax.jit(jax.value_and_grad(lambda z: log_density(z, jnp.eye(2))))
-    mode = laplace(lambda z: tuple(np.asarray(x) for x in value(z)), np.zeros((2, 3)))
+    mode = laplace(gradient, np.zeros((2, 3)))
     np.testing.assert_allclose(mode.z, MEAN, atol=1e-3)
     return Geometry(jnp.asarray(mode.z), jnp.asarray(mode.whiten), jnp.eye(2))
 
@@ -41,7 +53,7 @@ def test_curvature_floor_is_the_prior(geometry):
 
 
 def test_moments(sampler, geometry):
-    blocks = run_chain(sampler, geometry, 0, None, lambda *_: None)
+    blocks = chain_of(sampler, geometry, 0)
     z = np.concatenate([b.z for b in blocks[100 // BLOCK :]])
     np.testing.assert_allclose(z.mean(axis=0), MEAN, atol=5 * np.sqrt(np.diag(COVARIANCE) / 500).max())
     np.testing.assert_allclose(np.cov(z.T), COVARIANCE, atol=0.35)
@@ -50,12 +62,31 @@ def test_moments(sampler, geometry):
 def test_a_resumed_chain_gives_the_same_draws(sampler, geometry, tmp_path):
     saved = {}
 
-    def keep(chain, blocks, state):
+    def keep(blocks, state):
         if len(blocks) == 7:
             saved["at 7"] = pickle.dumps((jax.tree.map(np.asarray, state), blocks))
 
-    whole = run_chain(sampler, geometry, 1, None, keep)
-    resumed = run_chain(sampler, geometry, 1, pickle.loads(saved["at 7"]), lambda *_: None)
+    whole = chain_of(sampler, geometry, 1, progress=keep)
+    resumed = chain_of(sampler, geometry, 1, pickle.loads(saved["at 7"]))
     assert len(whole) == len(resumed)
     for a, b in zip(whole, resumed, strict=True):
         np.testing.assert_array_equal(a.z, b.z)
+
+
+def test_starts_where_it_is_told_with_the_slope_of_the_log_density(sampler, geometry):
+    z = np.array([0.3, -1.0, 1.1])
+    state = sampler.start(0, geometry, z, gradient)
+    value, slope = gradient(z)
+    np.testing.assert_allclose(geometry.centre + geometry.whiten @ state.z, z, rtol=1e-12)
+    np.testing.assert_allclose(state.potential_energy, -value, rtol=1e-12)
+    np.testing.assert_allclose(state.z_grad, -np.asarray(geometry.whiten).T @ slope, rtol=1e-12)
+
+
+def test_pilot_draws_give_the_covariance_of_a_normal_target(sampler, geometry):
+    """Exact but for the shrinkage, and from coordinates that are wrong by a factor of four."""
+    wrong = geometry._replace(whiten=geometry.whiten * jnp.asarray([4.0, 1.0, 0.5]))
+    pilots = [chain_of(sampler, wrong, c, blocks=20) for c in range(2)]
+    better = refined(wrong, pilots)
+    whiten = np.asarray(better.whiten)
+    np.testing.assert_allclose(whiten @ whiten.T, COVARIANCE, atol=0.05)
+    np.testing.assert_allclose(better.centre, MEAN, atol=0.3)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 from mezikd.model import neutrophils, progression, rules
-from mezikd.model.course import expected_course
+from mezikd.model.course import HELD, UNTOUCHED, expected_course
 from mezikd.model.exposure import day_mean_block
 from mezikd.model.individuals import individuals
 from mezikd.model.parameters import DECLARED, REGIONS, free, natural
@@ -32,11 +32,11 @@ def prior_median():
     return theta | {"ec50_region_asia": jnp.asarray(-1.0), "anc0_region_usa": jnp.asarray(1.0)}
 
 
-@functools.partial(jax.jit, static_argnames=("rdi", "weeks", "held_weeks", "untouched_weeks", "regimen"))
-def course(theta, rdi=None, weeks=16, held_weeks=12, untouched_weeks=8, regimen=REGIMEN):
+@functools.partial(jax.jit, static_argnames=("rdi", "weeks", "daily_weeks", "regimen"))
+def course(theta, rdi=None, weeks=16, daily_weeks=12, regimen=REGIMEN):
     """Return the expected course of the eight."""
     rule = rules.HoldRule(theta["hold_grade3"], theta["reduce_after_hold"], theta["sigma_anc"])
-    return expected_course(people(theta), regimen, rule, STRUCTURE, weeks, held_weeks, untouched_weeks, rdi=rdi)
+    return expected_course(people(theta), regimen, rule, STRUCTURE, weeks, daily_weeks, rdi=rdi)
 
 
 def day_by_day(ind, doses):
@@ -69,11 +69,11 @@ def test_with_rdi_set_it_is_a_plain_loop_over_days(rdi, regimen):
     out = course(theta, rdi=rdi, regimen=regimen)
     planned = [regimen.dose_mg * (day % regimen.cycle_days < regimen.days_on) for day in range(8 * 7)]
     log_anc, arrest, tumour = day_by_day(people(theta), rdi * np.array(planned))
-    path = out.untouched
-    np.testing.assert_allclose(path.log_anc.reshape(-1, PATIENTS), log_anc, atol=1e-8)
-    np.testing.assert_allclose(path.arrest.reshape(-1, PATIENTS), arrest, atol=1e-8)
+    days = len(planned)
+    for ours, theirs in zip(out.seen, (log_anc, arrest), strict=True):
+        np.testing.assert_allclose(ours[:, :, UNTOUCHED].reshape(-1, PATIENTS)[:days], theirs, atol=1e-8)
     weekly = tumour.reshape(-1, 7, PATIENTS).mean(axis=1)
-    np.testing.assert_allclose(path.tumour_block, weekly, atol=1e-8)
+    np.testing.assert_allclose(out.tumour_block[: days // 7, UNTOUCHED], weekly, atol=1e-8)
     np.testing.assert_array_equal(out.never, 1.0)
     np.testing.assert_array_equal(out.dose, 1.0)
     assert np.abs(np.diff(log_anc, axis=0)).max() > 0.1
@@ -83,14 +83,14 @@ def test_the_anc_follows_continuous_time():
     """Full doses over three cycles against diffrax, with PK within the day: 99 % of patient-days to 1 %."""
     theta, cycles = prior_median(), 3
     ind = people(theta)
-    out = course(theta, rdi=1.0, weeks=4 * cycles, held_weeks=4 * cycles, untouched_weeks=4 * cycles)
+    out = course(theta, rdi=1.0, weeks=4 * cycles, daily_weeks=4 * cycles)
     drug = reference.Drug(
         ind.block.k, jnp.exp(ind.block.log_ec50), ind.block.hill, ind.block.emax, ind.k_ikaros,
         jnp.exp(ind.log_exposure),
     )  # fmt: skip
     exact = reference.reference_course(reference.Case(drug, ind.marrow), reference.regimen(cycles))
     # Ours stands at the start of each day, the reference at its end.
-    ours = np.asarray(out.untouched.log_anc.reshape(-1, PATIENTS) - ind.log_anc0)
+    ours = np.asarray(out.seen.log_anc[:, :, UNTOUCHED].reshape(-1, PATIENTS) - ind.log_anc0)
     np.testing.assert_array_equal(ours[0], 0.0)
     error = np.abs(ours[1:] - np.log(exact[:-1]))
     assert np.quantile(error, 0.99) < 0.01, f"99 % of |log ANC error|: {np.quantile(error, 0.99):.4f}"
@@ -117,7 +117,7 @@ def test_everybody_is_held_at_the_first_visit_where_counts_are_always_low():
     np.testing.assert_allclose(out.dose[0], 1.0, atol=1e-9)
     np.testing.assert_allclose(out.dose[1:], 0.0, atol=1e-9)
     # Without doses the arrest of those held is gone within weeks.
-    assert float(out.held.arrest[4:].max()) < 1e-3
+    assert float(out.seen.arrest[4:, :, HELD].max()) < 1e-3
 
 
 def test_probabilities_are_consistent_at_the_prior_median():
@@ -135,7 +135,8 @@ def test_probabilities_are_consistent_at_the_prior_median():
     assert (out.dose_variance >= -1e-12).all()
     assert (out.dose_variance <= out.dose * (1.0 - out.dose) + 1e-12).all()
     assert float(out.dose[-1].mean()) < 0.95
-    assert (out.held.log_anc[5:8].mean(axis=(0, 1)) > out.untouched.log_anc[5:8].mean(axis=(0, 1))).all()
+    untouched, held = out.seen.log_anc[5:8].mean(axis=(0, 1))
+    assert (held > untouched).all()
 
 
 @pytest.mark.parametrize(("ec50_tumour", "half_life_hours"), [(0.25, 10.0), (1.0, 6.0)])
@@ -145,6 +146,6 @@ def test_the_typical_patient_on_full_doses_has_tumour_effect_one(ec50_tumour, ha
     theta |= {"ec50_tumour": jnp.asarray(ec50_tumour), "half_life_hours": jnp.asarray(half_life_hours)}
     ind = individuals(theta, Cohort(np.zeros((len(EFFECTS), 1)), np.zeros(1, int), np.ones(1)), STRUCTURE)
     rule = rules.HoldRule(theta["hold_grade3"], theta["reduce_after_hold"], theta["sigma_anc"])
-    block = expected_course(ind, Regimen(), rule, STRUCTURE, 8, 8, 8, rdi=1.0).untouched.tumour_block
+    block = expected_course(ind, Regimen(), rule, STRUCTURE, 8, 8, rdi=1.0).tumour_block[:, UNTOUCHED]
     effect = block[4:].mean() / progression.reference_effect(theta)
     np.testing.assert_allclose(effect, 1.0, atol=0.01)

@@ -13,7 +13,7 @@ from mezikd.model.trial_design import ARMS, Arm, Design
 def test_shares_of_patients(structure):
     regions = (27, 109, 88, 64)
     arm = Arm(288, 288, regions)
-    design = Design(arm, arm, structure_name=structure, held_weeks=8, untouched_weeks=8, horizon_weeks=60)
+    design = Design(arm, arm, structure_name=structure, daily_weeks=8, horizon_weeks=60)
     cohorts = [design.cohort(a, 32, 1) for a in ARMS]
 
     def read(z):

@@ -49,11 +49,11 @@ def test_weekly_intensity_by_hand():
     """Sums over days of exp(b_m A + b_n D), and the share that falls on counts below 1.0."""
     theta = {"infection_drug": jnp.asarray(0.4), "infection_neutropenia": jnp.asarray(0.7)}
     rng = np.random.default_rng(3)
-    log_anc, arrest, p = rng.normal(size=(2, 7, 3)), rng.random((2, 7, 3)), rng.random((2, 7, 3))
+    log_anc, arrest, p = rng.normal(size=(7, 2, 3)), rng.random((7, 2, 3)), rng.random((7, 2, 3))
     out = infection.intensity(jnp.asarray(log_anc), jnp.asarray(arrest), jnp.asarray(p), theta)
     d = infection.SOFTNESS * np.log1p(np.exp(-log_anc / infection.SOFTNESS))
     ratio = np.exp(0.4 * arrest + 0.7 * d)
-    np.testing.assert_allclose(out.total, ratio.sum(axis=1), rtol=1e-12)
-    np.testing.assert_allclose(out.concurrent, (ratio * p).sum(axis=1), rtol=1e-12)
-    quiet = infection.intensity(jnp.full((1, 7, 1), 50.0), 0.0, 0.0, theta)
+    np.testing.assert_allclose(out.total, ratio.sum(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(out.concurrent, (ratio * p).sum(axis=0), rtol=1e-12)
+    quiet = infection.intensity(jnp.full((7, 1), 50.0), 0.0, 0.0, theta)
     np.testing.assert_allclose(quiet.total, 7.0, rtol=1e-12)

@@ -35,12 +35,18 @@ def brute_force(below, week, recheck, delay, n, rng) -> np.ndarray:
     return days
 
 
+def episode_longer(below, recheck_days, delay, cuts):
+    """Return P(duration > cut) by week of onset from the probability of a low count on every day."""
+    weights = observation.EpisodeWeights(cuts, delay)
+    return weights.longer(jax.vmap(lambda week: weights.of_week(week, recheck_days))(below))
+
+
 @pytest.mark.parametrize("delay", [0, 3])
 def test_episode_longer_against_daily_recovery(delay):
     rng = np.random.default_rng(4)
     below = rng.random((6, 7)) ** 0.5
     cuts, n = np.array([1.0, 3.0, 6.0, 10.0, 15.0, 20.0]), 200_000
-    ours = np.asarray(observation.episode_longer(jnp.asarray(below[..., None]), 2.0, delay, cuts))[..., 0]
+    ours = np.asarray(episode_longer(jnp.asarray(below[..., None]), 2.0, delay, cuts))[..., 0]
     assert ours.shape == (6, len(cuts))
     recheck = 1.0 - np.exp(-1.0 / 2.0)
     for week in range(4):
@@ -54,7 +60,7 @@ def test_episode_longer_against_daily_recovery(delay):
 
 def test_between_whole_days_the_log_survival_is_linear():
     below = jnp.asarray(np.random.default_rng(5).random((4, 7, 2)))
-    low, middle, high = np.moveaxis(np.log(observation.episode_longer(below, 3.5, 2, [6.0, 6.25, 7.0])), 1, 0)
+    low, middle, high = np.moveaxis(np.log(episode_longer(below, 3.5, 2, [6.0, 6.25, 7.0])), 1, 0)
     np.testing.assert_allclose(middle, 0.75 * low + 0.25 * high, rtol=1e-12)
 
 
@@ -62,7 +68,7 @@ def test_ends_are_finite():
     """Certain recovery ends every episode at the next count, none ends without it; slopes stay finite."""
 
     def longer(p):
-        return observation.episode_longer(jnp.full((3, 7, 1), p), 0.01, 1, [5.5])[0, 0, 0]
+        return episode_longer(jnp.full((3, 7, 1), p), 0.01, 1, [5.5])[0, 0, 0]
 
     for p, expected in ((0.0, 0.0), (1.0, 1.0)):
         value, slope = jax.value_and_grad(longer)(p)

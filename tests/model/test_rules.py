@@ -75,10 +75,10 @@ def mean_field(log_anc, due, rule, levels=LEVELS):
     """Return per week (never, dosing by level, held by level) on a fixed path that no dose moves."""
     state, never, out = rules.nobody_held(levels, 1), jnp.ones(1), []
     for x, now in zip(log_anc, due, strict=True):
-        level = jnp.full(1, x)
-        first_hold = rules.hold_probability(level, rule) * now
+        count = rules.chances(jnp.full(1, x), rule)
+        first_hold = count.hold * now
         joining = never * first_hold
-        state = rules.advance(state, level, joining, first_hold, rule, now)
+        state = rules.advance(state, count, joining, first_hold, rule, now)
         never = never - joining
         out.append(np.concatenate([never, state.dosing[:, 0], state.held[:, 0]]))
     return np.array(out)
