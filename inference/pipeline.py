@@ -26,7 +26,8 @@ from .errors import input_error
 from .likelihood import Target
 from .mode import CORES, find_mode, laplace
 from .problem import Problem, load_problem
-from .sampler import BLOCK, Draws, Geometry, Sampler, SamplerSettings, build_in_background, run_chain, with_common_step
+from .sampler import BLOCK, Draws, Geometry, Sampler, SamplerSettings, build_in_background, frozen, run_chain
+from .step_size import common_step
 from .survival_covariance import simulated_block
 from .whitening import refined
 
@@ -118,11 +119,11 @@ def _sample(
     Blocks are saved in ``work`` as they come.
     """
     s = sampler.settings
-    half, kept = s.adaptation_blocks(), s.draw_blocks()
+    pilot, adapt, kept = s.pilot_blocks(), s.step_blocks(), s.draw_blocks()
     begin, lock = time.perf_counter(), threading.Lock()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar, ThreadPoolExecutor(CORES) as pool:
-        tasks = [bar.add_task(f"chain {c + 1}", total=(2 * half + kept) * BLOCK) for c in range(s.chains)]
+        tasks = [bar.add_task(f"chain {c + 1}", total=(pilot + adapt + kept) * BLOCK) for c in range(s.chains)]
 
         def run(
             stage: str, geometry: Geometry, blocks: int, before: int, starts: list[Callable[[], Any]]
@@ -145,11 +146,11 @@ def _sample(
         def at(geometry: Geometry, z: list) -> list[Callable[[], Any]]:
             return [partial(sampler.start, c, geometry, z[c], gradient) for c in range(s.chains)]
 
-        _, pilots = run("pilot", geometry, half, 0, at(geometry, [None] * s.chains))
+        _, pilots = run("pilot", geometry, pilot, 0, at(geometry, [None] * s.chains))
         better = refined(geometry, pilots)
-        states, adapted = run("adapt", better, half, half, at(better, [p[-1].z[-1] for p in pilots]))
-        starts = [partial(lambda state: state, state) for state in with_common_step(states)]
-        _, chains = run("chain", better, kept, 2 * half, starts)
+        states, adapted = run("adapt", better, adapt, pilot, at(better, [p[-1].z[-1] for p in pilots]))
+        step = common_step(adapted, s.target_accept)
+        _, chains = run("chain", better, kept, pilot + adapt, [partial(frozen, state, s, step) for state in states])
     gradients = int(sum(b.steps.sum() for c in (*pilots, *adapted, *chains) for b in c))
     return chains, gradients, time.perf_counter() - begin
 
@@ -213,7 +214,9 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
         sampling_seconds=sampling_seconds,
     )
     console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
-    with console.status("simulated trials, check, figures"):
+    with console.status("simulated trials, check, figures"), ThreadPoolExecutor(1) as pool:
+        mode = prior_scaled(geometry.centre, problem.parameters)
+        integration_error = pool.submit(summary.integration_error, problem, mode)
         flat = stacked.z.reshape(-1, stacked.z.shape[-1])
         chosen = flat[np.linspace(0, len(flat) - 1, min(PREDICTIVE_DRAWS, len(flat))).astype(int)]
         simulated = check.predictive(problem.evidence, chosen, problem.parameters, target.design, s.seed)
@@ -231,8 +234,8 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
         parameters = summary.parameter_table(tree, problem)
         (out / "figures").mkdir(exist_ok=True)
         figures.write_figures(tree, problem, table, out / "figures")
+        error = integration_error.result()
     diagnostics = replace(diagnostics, seconds=time.perf_counter() - begin)
-    error = summary.integration_error(problem, prior_scaled(geometry.centre, problem.parameters))
     _write(out / "diagnostics.json", lambda p: p.write_text(json.dumps(asdict(diagnostics), indent=1) + "\n"))
     _write(out / "parameters.csv", lambda p: parameters.to_csv(p, index=False, float_format="%.5g"))
     _write(out / "check.csv", lambda p: table.to_csv(p, index=False, float_format="%.5g"))

@@ -1,8 +1,8 @@
 """NUTS (numpyro) in whitened coordinates, in blocks that can be saved and resumed.
 
-Coordinates u are about standard normal: z = centre + whiten u. The first half of the warm-up (the pilot) runs in those of
-the curvature at the mode; its draws and their gradients, of all chains together, give better ones for the second half
-and for the kept draws (inference/whitening.py), which all chains take with one step size. Chains run side by side, one thread a core; every block of draws is
+Coordinates u are about standard normal: z = centre + whiten u. The first part of the warm-up (the pilot) runs in those of
+the curvature at the mode; its draws and their gradients, of all chains together, give better ones (whitening.py). In
+these the step size is found from the acceptance of all chains together (step_size.py) and kept for the kept draws. Chains run side by side, one thread a core; every block of draws is
 a pure function of the state before it, so an interrupted run goes on exactly where it was.
 """
 
@@ -41,6 +41,7 @@ class Draws(NamedTuple):
     accept: np.ndarray
     steps: np.ndarray
     diverging: np.ndarray
+    step_size: np.ndarray
     slope: np.ndarray
     """Gradient of the log-density in the coordinates u of the block."""
 
@@ -56,9 +57,13 @@ class SamplerSettings:
     target_accept: float = 0.8
     max_tree_depth: int = 8
 
-    def adaptation_blocks(self) -> int:
-        """Return the blocks of either half of the warm-up."""
-        return max(1, round(self.warmup / (2 * BLOCK)))
+    def pilot_blocks(self) -> int:
+        """Return the blocks of the pilot, two thirds of the warm-up."""
+        return max(1, round(2 * self.warmup / (3 * BLOCK)))
+
+    def step_blocks(self) -> int:
+        """Return the blocks in which the step size is found, the last third."""
+        return max(1, round(self.warmup / (3 * BLOCK)))
 
     def draw_blocks(self) -> int:
         """Return the blocks of kept draws."""
@@ -71,7 +76,7 @@ LogDensity = Callable[[Any, Any], jax.Array]
 
 def _settings(s: SamplerSettings) -> dict[str, Any]:
     return {
-        "num_warmup": BLOCK * s.adaptation_blocks(), "step_size": 0.5, "adapt_mass_matrix": False,
+        "num_warmup": BLOCK * max(s.pilot_blocks(), s.step_blocks()), "step_size": 0.5, "adapt_mass_matrix": False,
         "target_accept_prob": s.target_accept, "max_tree_depth": s.max_tree_depth,
     }  # fmt: skip
 
@@ -95,11 +100,11 @@ class Sampler:
 
         def block(state, geometry):
             def one(state, _):
+                step_size = state.adapt_state.step_size
                 state = sample(state, (geometry,), {})
                 z = geometry.centre + geometry.whiten @ state.z
                 out = (z, -state.potential_energy, state.energy, state.accept_prob, state.num_steps, state.diverging)
-                out = (*out, -state.z_grad)
-                return state, out
+                return state, (*out, step_size, -state.z_grad)
 
             return jax.lax.scan(one, state, None, length=BLOCK)
 
@@ -142,13 +147,10 @@ def build_in_background(*args, **kwargs) -> "Future[Sampler]":
     return future
 
 
-def with_common_step(states: list) -> list:
-    """Return the chains' ``states`` with one step size, the median of theirs.
-
-    A warm-up of tens of draws leaves each chain a noisy step; one too large by half makes a chain diverge.
-    """
-    step = jnp.exp(jnp.median(jnp.log(jnp.stack([jnp.asarray(s.adapt_state.step_size) for s in states]))))
-    return [s._replace(adapt_state=s.adapt_state._replace(step_size=step)) for s in states]
+def frozen(state, settings: SamplerSettings, step_size: float):
+    """Return ``state`` past its adaptation, with ``step_size``."""
+    adapt = state.adapt_state._replace(step_size=jnp.asarray(step_size))
+    return state._replace(adapt_state=adapt, i=jnp.asarray(_settings(settings)["num_warmup"]))
 
 
 def run_chain(

@@ -2,7 +2,8 @@
 
 For a normal target the gradient covariance is the inverse of the draws' covariance; the matrix S that solves
 S cov(gradients) S = cov(draws) minimises the Fisher divergence of the draws from a normal (Seyboldt, Carlson and
-Carpenter, as nutpie does) and is exact for a normal target from few draws.
+Carpenter, "Preconditioning Hamiltonian Monte Carlo by minimizing Fisher divergence") and is exact for a normal target
+from few draws.
 """
 
 import jax.numpy as jnp

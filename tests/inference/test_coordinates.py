@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
+from mezikd.inference.commands import built_in_fit
 from mezikd.inference.coordinates import SHARE_OF_DAY, prior_scaled, straightened
 from mezikd.model.parameters import DECLARED, free, natural
 
@@ -33,3 +35,17 @@ def test_along_the_half_life_ec50_follows_the_amount_after_a_dose():
     k = np.log(2.0) * 24.0 / np.asarray(theta["half_life_hours"])
     amount = np.exp(-k[:, None] * (SHARE_OF_DAY + np.arange(200))).sum(axis=1)
     np.testing.assert_allclose(np.diff(np.log(theta["ec50"])), np.diff(np.log(amount)), rtol=1e-10)
+
+
+def test_the_ridge_of_the_shipped_posterior_is_straighter():
+    """Residual SD of log EC50 after a straight line in all other parameters, before and after the shear."""
+    with xr.open_datatree(built_in_fit() / "posterior.nc") as tree:
+        z = tree["unconstrained_posterior"]["z"].values.reshape(-1, len(NAMES))
+
+    def residual(z):
+        others = np.delete(z, NAMES.index("ec50"), axis=1)
+        design = np.column_stack([np.ones(len(z)), others])
+        ec50 = z[:, NAMES.index("ec50")]
+        return np.std(ec50 - design @ np.linalg.lstsq(design, ec50)[0])
+
+    assert residual(np.asarray(straightened(z, DECLARED))) < 0.95 * residual(z)

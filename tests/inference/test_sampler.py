@@ -1,13 +1,15 @@
 """NUTS in whitened coordinates: right moments on a known target, and the same draws when resumed."""
 
 import pickle
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from mezikd.inference.mode import laplace
-from mezikd.inference.sampler import BLOCK, Geometry, Sampler, SamplerSettings, run_chain
+from mezikd.inference.sampler import BLOCK, Draws, Geometry, Sampler, SamplerSettings, frozen, run_chain
+from mezikd.inference.step_size import acceptance, common_step
 from mezikd.inference.whitening import refined
 
 MEAN = np.array([1.0, -2.0, 0.5])
@@ -28,9 +30,8 @@ def gradient(z):
 
 def chain_of(sampler, geometry, chain, resume=None, progress=lambda *_: None, blocks=84):
     """Return ``blocks`` blocks of a chain from a draw of the approximation."""
-    return run_chain(
-        sampler, geometry, lambda: sampler.start(chain, geometry, None, gradient), blocks, resume, progress
-    )
+    start = partial(sampler.start, chain, geometry, None, gradient)
+    return run_chain(sampler, geometry, start, blocks, resume, progress)[1]
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +91,30 @@ def test_pilot_draws_give_the_covariance_of_a_normal_target(sampler, geometry):
     whiten = np.asarray(better.whiten)
     np.testing.assert_allclose(whiten @ whiten.T, COVARIANCE, atol=0.05)
     np.testing.assert_allclose(better.centre, MEAN, atol=0.3)
+
+
+def test_frozen_state_keeps_its_step_and_samples_the_target(sampler, geometry):
+    fresh = sampler.start(0, geometry, None, gradient)
+    start = partial(frozen, fresh, sampler.settings, 0.7)
+    _, blocks = run_chain(sampler, geometry, start, 20, None, lambda *_: None)
+    assert {float(x) for b in blocks for x in b.step_size} == {0.7}
+    z = np.concatenate([b.z for b in blocks])
+    np.testing.assert_allclose(np.cov(z.T), COVARIANCE, atol=0.5)
+
+
+def test_common_step_meets_the_acceptance_asked_for(sampler, geometry):
+    """Found from 25 transitions of four chains, then measured over 500 at that step; nearly normal in 3 dimensions."""
+    adapted = [chain_of(sampler, geometry, c, blocks=1) for c in range(4)]
+    step = common_step(adapted, 0.85)
+    start = partial(frozen, sampler.start(0, geometry, None, gradient), sampler.settings, step)
+    _, blocks = run_chain(sampler, geometry, start, 20, None, lambda *_: None)
+    assert 0.75 < np.mean([b.accept for b in blocks]) < 0.95
+
+
+def test_common_step_recovers_a_known_law():
+    rng = np.random.default_rng(1)
+    step = rng.uniform(0.1, 1.5, 100)
+    accept = np.clip(acceptance(step, 1.7) + rng.normal(0.0, 0.1, 100), 0.0, 1.0)
+    blank = np.zeros(100)
+    blocks = [Draws(blank, blank, blank, accept, blank, blank, step, blank)]
+    assert acceptance(common_step([blocks], 0.8), 1.7) == pytest.approx(0.8, abs=0.03)

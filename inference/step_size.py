@@ -1,0 +1,40 @@
+"""One step size for all chains, from the acceptance that each step of a short warm-up met.
+
+After tens of transitions the dual averaging of a single chain is a guess: in the built-in fit the four chains' final
+acceptance ranged from 0.4 to 0.9, and the chain with the largest step diverged. All their transitions together tell
+more. For leapfrog steps e on a near-normal target the energy error has SD s = c e^2 and mean s^2/2, so the mean
+acceptance is 2 Phi(-c e^2 / 2) (Beskos et al., Bernoulli 2013, for HMC); c is fitted. NUTS averages acceptance over a trajectory, so what is met exceeds what is asked for: 0.86
+for 0.78 in the built-in fit. With steps so large that a trajectory spans half a period, draws mirror each other and
+their scale mixes slowly: R-hat of 1.014 for 0.70.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm
+
+from .sampler import Draws
+
+SETTLING = 5
+"""First transitions of a chain that are left out."""
+
+
+def acceptance(step_size, c: float):
+    """Return the mean acceptance at ``step_size``."""
+    return 2.0 * norm.cdf(-0.5 * c * np.square(step_size))
+
+
+def common_step(chains: list[list[Draws]], target_accept: float) -> float:
+    """Return the step size whose mean acceptance is ``target_accept``, by least squares over the chains' transitions."""
+    steps, accept = (
+        np.concatenate([np.concatenate([getattr(b, k) for b in blocks])[SETTLING:] for blocks in chains])
+        for k in ("step_size", "accept")
+    )
+
+    def misfit(log_c):
+        return np.sum((np.nan_to_num(accept) - acceptance(steps, np.exp(log_c))) ** 2)
+
+    centre = -2.0 * np.log(np.median(steps))
+    found: Any = minimize_scalar(misfit, bounds=(centre - 5.0, centre + 5.0), method="bounded")
+    return float(np.sqrt(-2.0 * norm.ppf(0.5 * target_accept) / np.exp(found.x)))
