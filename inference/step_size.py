@@ -3,9 +3,9 @@
 After tens of transitions the dual averaging of a single chain is a guess: in the built-in fit the four chains' final
 acceptance ranged from 0.4 to 0.9, and the chain with the largest step diverged. All their transitions together tell
 more. For leapfrog steps e on a near-normal target the energy error has SD s = c e^2 and mean s^2/2, so the mean
-acceptance is 2 Phi(-c e^2 / 2) (Beskos et al., Bernoulli 2013, for HMC); c is fitted. NUTS averages acceptance over a trajectory, so what is met exceeds what is asked for: 0.86
-for 0.78 in the built-in fit. With steps so large that a trajectory spans half a period, draws mirror each other and
-their scale mixes slowly: R-hat of 1.014 for 0.70.
+acceptance is 2 Phi(-c e^2 / 2) (Beskos et al., Bernoulli 2013, for HMC); c is fitted. NUTS averages acceptance over a
+trajectory, so what is met exceeds what is asked for: 0.86 for 0.78 in the built-in fit. With 7 steps so large that they
+span half a period, draws mirror each other and their scale mixes slowly: 0.70 gave an R-hat of 1.014.
 """
 
 from typing import Any
