@@ -1,19 +1,17 @@
 """The command line. Inputs are checked here, before anything heavy is imported."""
 
 import sys
-import tempfile
 from collections.abc import Sequence
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .errors import InputError, input_error
+from .places import built_in_fit, check_out, find_posterior
 
 DONE, BAD_INPUT, GATE_FAILED, INTERRUPTED = 0, 2, 3, 130
-POSTERIOR = "posterior.nc"
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 # Base of every usage error, whether typer brings click along (0.25 on) or depends on it.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -23,11 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-def built_in_fit() -> Path:
-    """Return the folder of the fit that ships with the package."""
-    return Path(str(resources.files("mezikd.fits"))) / "successor2"
 
 
 def _version(wanted: bool) -> None:
@@ -127,41 +120,6 @@ def validate(folder: Path, overrides: dict[str, int]) -> None:
         from .priors import load_priors
 
         load_priors(folder, DECLARED)
-
-
-def find_posterior(fit: Path) -> Path:
-    """Return the posterior file of a fit, named itself or by its folder.
-
-    Raises
-    ------
-    InputError: there is none, or it is no netCDF file.
-    """
-    path = fit / POSTERIOR if fit.is_dir() else fit
-    if not path.is_file():
-        raise input_error(path, "there is no such file", "name the folder that `mezikd fit --out` wrote")
-    with path.open("rb") as file:
-        if file.read(len(HDF5_MAGIC)) != HDF5_MAGIC:
-            raise input_error(path, "not a netCDF file", f"name the {POSTERIOR} that `mezikd fit --out` wrote")
-    return path
-
-
-def check_out(out: Path) -> None:
-    """Make sure that results can be written to ``out``, and leave no trace there.
-
-    Raises
-    ------
-    InputError: a file, a folder whose parent does not exist, or not writable.
-    """
-    if out.exists() and not out.is_dir():
-        raise input_error("--out", f"{out} is a file", "name a folder")
-    place = out if out.is_dir() else out.absolute().parent
-    if not place.is_dir():
-        raise input_error("--out", f"the folder {place} does not exist", f"make it first: mkdir -p {place}")
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise input_error("--out", f"{place} is not writable ({error.strerror})", "name another folder") from None
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
