@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import check, figures, posterior_file, summary
+from .allocator import keep_memory
 from .coordinates import prior_scaled
 from .diagnostics import diagnose
 from .errors import input_error
@@ -167,6 +168,7 @@ def _pointwise(target: Target, z: np.ndarray) -> dict[str, np.ndarray]:
 def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -> bool:
     """Fit ``folder`` into ``out``; return whether the convergence gate was passed."""
     begin = time.perf_counter()
+    keep_memory()
     problem = load_problem(folder, overrides)
     resumes = prepare_folder(problem, out, restart)
     work, s = out / UNFINISHED, problem.settings.sampler
@@ -251,6 +253,7 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
 
 def run_check(fit: Path, out: Path, trials: int, seed: int) -> None:
     """Simulate ``trials`` trials from the posterior in ``fit`` and write check.csv and its figure to ``out``."""
+    keep_memory()
     tree, problem = posterior_file.load(fit)
     z = np.asarray(tree["unconstrained_posterior"]["z"])
     flat = z.reshape(-1, z.shape[-1])

@@ -141,7 +141,9 @@ def repeat_last(x, weeks: int, cycle: int):
     more = weeks - x.shape[0]
     if more <= 0:
         return x[:weeks]
-    return jnp.concatenate([x, *[x[-cycle:]] * -(-more // cycle)])[:weeks]
+    cycles = -(-more // cycle)
+    again = jnp.broadcast_to(x[-cycle:], (cycles, cycle, *x.shape[1:])).reshape(-1, *x.shape[1:])
+    return jnp.concatenate([x, again[:more]])
 
 
 def expected_course(

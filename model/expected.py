@@ -23,6 +23,9 @@ from .patients import Cohort
 from .regimen import DAYS_PER_MONTH
 from .trial_design import ARMS, Design
 
+NOBODY = 1e-200
+"""Survival below this counts as none left: keeps its logarithm finite, and the gradient, where a wide draw underflows."""
+
 
 @dataclass(frozen=True)
 class Cuts:
@@ -75,7 +78,7 @@ class Expected:
         """Return the marginal median of progression-free survival, months."""
         s = self.of(self.tally.free, arm)
         months = jnp.arange(s.shape[0]) * progression.WEEK_MONTHS
-        return progression.median_time(months, jnp.log(s))
+        return progression.median_time(months, jnp.log(jnp.maximum(s, NOBODY)))
 
     def log_hazard_ratio(self):
         """Return the log hazard ratio of progression or death that an unstratified Cox model tends to."""
@@ -172,23 +175,23 @@ def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> E
     middle = 0.5 * (follow_up[1:] + follow_up[:-1])
 
     def of_arms(name):
-        sizes = zip(ARMS, (mezikd.size, kd.size), strict=True)
-        return jnp.concatenate([jnp.broadcast_to(theta[f"{name}_{arm}"], (n,)) for arm, n in sizes])
+        return jnp.stack([theta[f"{name}_{arm}"] for arm in ARMS])
+
+    sizes = mezikd.size, kd.size
+
+    def each(of_arms):
+        """Spread an array with a last axis of arms over the patients."""
+        parts = (of_arms[..., i : i + 1] for i in range(len(ARMS)))
+        return jnp.concatenate([jnp.broadcast_to(x, (*x.shape[:-1], n)) for x, n in zip(parts, sizes, strict=True)], -1)
 
     lost = jnp.exp(-of_arms("dropout") * (month[:-1, None] + 0.5 * progression.WEEK_MONTHS))
     weekly = Weekly(
         base_hazard=progression.baseline_hazard(theta, weeks),
-        early=jnp.concatenate(
-            [
-                jnp.broadcast_to(infection.early_factor(theta, arm, weeks)[:, None], (weeks, c.size))
-                for arm, c in zip(ARMS, (mezikd, kd), strict=True)
-            ],
-            axis=1,
-        ),
+        early=jnp.stack([infection.early_factor(theta, arm, weeks) for arm in ARMS], axis=1),
         follow_up=follow_up[:-1],
         follow_up_middle=middle,
         follow_up_next=jnp.concatenate([follow_up[1:-1], jnp.zeros(1)]),
-        lost=lost,
+        lost=jnp.repeat(lost, len(REGIONS), axis=1),
         tumour_block=both(tumour_block, 0.0),
         infection=both(total, hazard_still.total),
         infection_concurrent=both(concurrent, hazard_still.concurrent),
@@ -202,7 +205,7 @@ def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> E
         stop=of_arms("stop_rate") * progression.WEEK_MONTHS,
         untouched=jnp.concatenate([jnp.exp(theta["other_reduction"] * jnp.log(drug.intensity)), jnp.ones(kd.size)]),
     )
-    tally, each = outcomes.tally(weekly, person, theta, partial(group_means, sizes=(mezikd.size, kd.size)))
+    tally, each = outcomes.tally(weekly, person, theta, partial(group_means, sizes=sizes), each)
     dosing = (course.dose, course.dose_variance, course.never)
     planned = design.regimen.planned(weeks).sum(axis=1)
     rdi = rdi_distribution(cuts.rdi, each.ends[:, : mezikd.size], *dosing, planned, drug.intensity)

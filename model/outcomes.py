@@ -19,13 +19,13 @@ class Weekly(NamedTuple):
 
     base_hazard: Float[Array, "weeks"]
     """Progression hazard per week before frailty and effect."""
-    early: Float[Array, "weeks patients"]
+    early: Float[Array, "weeks arms"]
     """Early factor of the infection hazard."""
     follow_up: Float[Array, "weeks"]
     """P(data cutoff later than the week's start)."""
     follow_up_middle: Float[Array, "weeks"]
     follow_up_next: Float[Array, "weeks"]
-    lost: Float[Array, "weeks patients"]
+    lost: Float[Array, "weeks groups"]
     """P(not lost to progression follow-up) at the week's middle."""
     tumour_block: Float[Array, "weeks patients"]
     infection: Float[Array, "weeks patients"]
@@ -44,7 +44,7 @@ class Person(NamedTuple):
     progression_frailty: Float[Array, "patients"]
     infection_rate: Float[Array, "patients"]
     """Late rate of severe infection, 1/day."""
-    stop: Float[Array, "patients"]
+    stop: Float[Array, "arms"]
     """Stop for other reasons, per week."""
     untouched: Float[Array, "patients"]
     """Probability of no reduction for other causes."""
@@ -89,20 +89,20 @@ SAFETY_WEEKS = 4
 """Adverse events are collected until 28 days after the last dose."""
 
 
-def tally(weekly: Weekly, person: Person, theta, groups: Callable) -> tuple[Tally, PerPatient]:
+def tally(weekly: Weekly, person: Person, theta, groups: Callable, each: Callable) -> tuple[Tally, PerPatient]:
     """Return the weekly means of each group, and what is kept of each patient.
 
-    ``groups`` averages the last axis, patients, within each group.
+    ``groups`` averages the last axis, patients, within each group; ``each`` spreads a last axis of arms over the patients.
     """
     memory = 7.0 / theta["tumour_memory_days"]
     kept = jnp.exp(-memory)
     effect = progression.recursion((1.0 - kept) * weekly.tumour_block, kept)[1:]
     base = weekly.base_hazard[:, None] * person.progression_frailty
-    rate = person.infection_rate * weekly.early
+    rate = person.infection_rate * each(weekly.early)
     severe_rate = rate * weekly.infection
     death = theta["death_rate"] * progression.WEEK_MONTHS + theta["infection_fatal"] * severe_rate
     reduction = jnp.exp(-theta["tumour_effect"] / progression.reference_effect(theta) * effect)
-    states = progression.states(progression.Hazards(base * reduction, base, death, person.stop, memory))
+    states = progression.states(progression.Hazards(base * reduction, base, death, person.stop, memory), each)
     free, on = states.free(), states.on
     progressed, died_free = progression.exits(free, death)
 
@@ -121,15 +121,15 @@ def tally(weekly: Weekly, person: Person, theta, groups: Callable) -> tuple[Tall
     seen = on[:-1] * follow_up
     grade3 = _first_visit(weekly.grade3) * seen
     ends = seen - on[1:] * weekly.follow_up_next[:, None]
-    lost, progressed, died_free = groups(weekly.lost), groups(progressed), groups(died_free)
+    progressed, died_free = groups(progressed), groups(died_free)
     after = progression.alive_after(progressed, theta["post_progression_death"] * progression.WEEK_MONTHS)
     free = groups(free[:-1])
     out = Tally(
         treated=groups(on[:-1]),
         free=free,
         alive=free + after[:-1],
-        pfs_at_risk=free * lost * follow_up,
-        pfs_events=(progressed + died_free) * lost * middle,
+        pfs_at_risk=free * weekly.lost * follow_up,
+        pfs_events=(progressed + died_free) * weekly.lost * middle,
         deaths=(died_free + progressed + after[:-1] - after[1:]) * middle,
         severe=first(severe),
         any_infection=first(ratio * severe),

@@ -11,6 +11,7 @@ h0 is Weibull; B_T is the delivered tumour block, filtered over the memory 1/k_T
 full 1.0 mg 21/28.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -35,7 +36,7 @@ class Hazards(NamedTuple):
     """Progression without it."""
     death: Float[Array, "weeks patients"]
     """Death without progression."""
-    stop: Float[Array, "#patients"]
+    stop: Float[Array, "arms"]
     effect_loss: Float[Array, ""]
 
 
@@ -53,9 +54,10 @@ class States(NamedTuple):
         return self.on + self.carried + self.off
 
 
-def states(h: Hazards) -> States:
+def states(h: Hazards, each: Callable = lambda of_arms: of_arms) -> States:
     """Return the probability of each state week by week, from everyone on treatment.
 
+    ``each`` spreads what all patients of an arm share (last axis: arms) over the patients.
     Time on treatment and with the effect is exact: progression and death are the same with the effect, so the
     two states share exp(-H). The flow out of the effect is integrated over each week by Simpson's rule, the ratio of
     the two progression-free survivals by the trapezoid: second order.
@@ -72,11 +74,11 @@ def states(h: Hazards) -> States:
         return h.stop * t * jnp.exp(-h.stop * t) * ratio
 
     start, middle = carried(week), carried(week[:-1] + 0.5)
-    flow = h.effect_loss * (start[:-1] + 4.0 * middle + start[1:]) / 6.0
+    flow = each(h.effect_loss * (start[:-1] + 4.0 * middle + start[1:]) / 6.0)
     gain = jnp.exp(jnp.minimum(off - on, OVERFLOW))
     shared = jnp.exp(-on - death)
     lost = running_sum(0.5 * flow * (gain[:-1] + gain[1:]))
-    return States(shared * jnp.exp(-h.stop * week), shared * start, jnp.exp(-off - death) * lost)
+    return States(shared * each(jnp.exp(-h.stop * week)), shared * each(start), jnp.exp(-off - death) * lost)
 
 
 OVERFLOW = 300.0

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mezikd.inference import commands
+from mezikd.inference.allocator import keep_memory
 from mezikd.model import rules
 from mezikd.model.course import UNTOUCHED, expected_course
 from mezikd.model.individuals import individuals
@@ -83,6 +84,18 @@ def rows():
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows((*row, *about) for row in found)
+
+
+def test_kept_memory(rows):
+    """The gradient before and after the C library is told to keep memory between calls: first, since it stays told."""
+    target = built_in_target(PATIENTS, PATIENTS // 2)
+    z, gradient = jnp.zeros(len(free(target.parameters))), jax.jit(jax.value_and_grad(target.log_density))
+    (before,) = median_ms(lambda: gradient(z))
+    if not keep_memory():
+        pytest.skip("not glibc: nothing to tell")
+    (after,) = median_ms(lambda: gradient(z))
+    case = "log-density gradient, memory kept between calls"
+    rows.append((case, PATIENTS, f"{after:.2f}", "given back", f"{before:.2f}", f"{before / after:.2f}"))
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -163,6 +163,13 @@ def test_finite_at_wide_draws(evaluate):
     assert not bad, f"{len(bad)} of 200 draws, the first {bad[0]}"
 
 
+def test_finite_where_nobody_is_left(evaluate):
+    """Progression so steep that survival on Kd underflows: the one of 10,000 wide draws whose gradient was NaN."""
+    steep = at(progression_rate=0.4, progression_shape=6.5, progression_frailty_sd=-0.9, stop_rate_kd=3.0)
+    (value, _), slope = evaluate(steep)
+    assert np.isfinite(value) and np.isfinite(slope).all()
+
+
 @pytest.mark.slow
 def test_finite_at_10000_wide_draws(evaluate):
     bad = not_finite(evaluate, 10_000, 4)

@@ -1,0 +1,23 @@
+"""Memory between two calls of a compiled function.
+
+Above 32 MB glibc takes memory from the system at each call and gives it back after it, so that every page faults again:
+a third or more of the time of a gradient of the built-in fit (tests/benchmarks/results.csv).
+"""
+
+import ctypes
+import sys
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Names of the options (malloc.h)."""
+_LARGEST = 2**31 - 1
+
+
+def keep_memory() -> bool:
+    """Tell the C library to keep freed memory for the next call; return whether it could be told (glibc only)."""
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _LARGEST))
