@@ -42,6 +42,13 @@ class Diagnostics:
         return asdict(self)
 
 
+def mixed(z: np.ndarray) -> bool:
+    """Return whether R-hat and effective sample sizes of ``z`` (chain, draw, parameter) pass the gate."""
+    draws = xr.Dataset({"z": (("chain", "draw", "parameter"), z)})
+    sizes = [az.ess(draws, method=method)["z"].min() for method in ("bulk", "tail")]
+    return bool(az.rhat(draws)["z"].max() <= MAX_RHAT and min(sizes) >= MIN_ESS)
+
+
 def diagnose(posterior: xr.Dataset, energy: np.ndarray, diverging: np.ndarray, **timing) -> Diagnostics:
     """Return the diagnostics of ``posterior`` (chain, draw); ``energy`` and ``diverging`` have the same shape."""
     rhat = {k: float(v) for k, v in az.rhat(posterior).items()}

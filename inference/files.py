@@ -1,6 +1,9 @@
-"""Text files as a user gives them."""
+"""Text files as a user gives them, and files written whole or not at all."""
 
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .errors import input_error
 
@@ -27,3 +30,23 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise input_error(path, "holds NUL characters", remedy, line=text[: text.index("\0")].count("\n") + 1)
     return text
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make the file under another name, and give it its own when complete."""
+    part = path.with_name(path.name + ".part")
+    write(part)
+    part.replace(path)
+
+
+def save_pickle(path: Path, value: object) -> None:
+    """Write ``value`` for ``load_pickle``."""
+    write_whole(path, lambda p: p.write_bytes(pickle.dumps(value)))
+
+
+def load_pickle(path: Path) -> Any:
+    """Return what ``save_pickle`` wrote, or None where there is nothing whole."""
+    try:
+        return pickle.loads(path.read_bytes()) if path.exists() else None
+    except (pickle.UnpicklingError, EOFError):
+        return None

@@ -1,36 +1,30 @@
 """The fit from folder to results, and the check of a saved fit. Results appear when complete; blocks of draws as they come."""
 
 import json
-import pickle
 import shutil
-import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import check, figures, posterior_file, summary
-from .allocator import keep_memory
 from .coordinates import prior_scaled
 from .diagnostics import diagnose
 from .errors import input_error
+from .files import load_pickle, save_pickle, write_whole
 from .likelihood import Target
 from .mode import CORES, find_mode, laplace
 from .problem import Problem, load_problem
-from .sampler import BLOCK, Draws, Geometry, Sampler, SamplerSettings, build_in_background, frozen, run_chain
-from .step_size import common_step
+from .processor import compiler_options, keep_memory
+from .sampler import Geometry, SamplerSettings, build_in_background
+from .sampling import sample
 from .survival_covariance import simulated_block
-from .whitening import refined
 
 UNFINISHED = "unfinished"
 PREDICTIVE_DRAWS = 200
@@ -62,28 +56,11 @@ def prepare_folder(problem: Problem, out: Path, restart: bool) -> bool:
     return resumes
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(path.name + ".part")
-    write(part)
-    part.replace(path)
-
-
-def _save_pickle(path: Path, value) -> None:
-    _write(path, lambda p: p.write_bytes(pickle.dumps(value)))
-
-
-def _load_pickle(path: Path):
-    try:
-        return pickle.loads(path.read_bytes()) if path.exists() else None
-    except (pickle.UnpicklingError, EOFError):
-        return None
-
-
 class _Gradient:
     """Compiled value and gradient of the log-density in the sampler's coordinates, counted."""
 
     def __init__(self, target: Target):
-        self._function = jax.jit(jax.value_and_grad(target.sampled_log_density))
+        self._function = jax.jit(jax.value_and_grad(target.sampled_log_density), compiler_options=compiler_options())
         self.root = target.survival.precision_root
         self.calls = 0
 
@@ -112,50 +89,6 @@ def find_geometry(problem: Problem, gradient: _Gradient) -> tuple[Target, Geomet
     return target, Geometry(jnp.asarray(mode.z), jnp.asarray(mode.whiten), root)
 
 
-def _sample(
-    sampler: Sampler, geometry: Geometry, gradient: _Gradient, work: Path
-) -> tuple[list[list[Draws]], int, float]:
-    """Return the blocks of every chain but the pilots', the gradients of all and the seconds spent.
-
-    Blocks are saved in ``work`` as they come.
-    """
-    s = sampler.settings
-    pilot, adapt, kept = s.pilot_blocks(), s.step_blocks(), s.draw_blocks()
-    begin, lock = time.perf_counter(), threading.Lock()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar, ThreadPoolExecutor(CORES) as pool:
-        tasks = [bar.add_task(f"chain {c + 1}", total=(pilot + adapt + kept) * BLOCK) for c in range(s.chains)]
-
-        def run(
-            stage: str, geometry: Geometry, blocks: int, before: int, starts: list[Callable[[], Any]]
-        ) -> tuple[list[Any], list[list[Draws]]]:
-            """Return the last state and ``blocks`` of every chain, which have ``before`` blocks behind them."""
-
-            def one(chain: int) -> tuple[Any, list[Draws]]:
-                path = work / f"{stage}{chain}.pickle"
-
-                def progress(done: list[Draws], state) -> None:
-                    _save_pickle(path, (jax.tree.map(np.asarray, state), done))
-                    with lock:
-                        bar.update(tasks[chain], completed=(before + len(done)) * BLOCK)
-
-                return run_chain(sampler, geometry, starts[chain], blocks, _load_pickle(path), progress)
-
-            states, chains = zip(*pool.map(one, range(s.chains)), strict=True)
-            return list(states), list(chains)
-
-        def at(geometry: Geometry, z: list) -> list[Callable[[], Any]]:
-            return [partial(sampler.start, c, geometry, z[c], gradient) for c in range(s.chains)]
-
-        _, pilots = run("pilot", geometry, pilot, 0, at(geometry, [None] * s.chains))
-        better = refined(geometry, pilots)
-        states, adapted = run("adapt", better, adapt, pilot, at(better, [p[-1].z[-1] for p in pilots]))
-        step = common_step(adapted, s.target_accept)
-        _, chains = run("chain", better, kept, pilot + adapt, [partial(frozen, state, s, step) for state in states])
-    gradients = int(sum(b.steps.sum() for c in (*pilots, *adapted, *chains) for b in c))
-    return chains, gradients, time.perf_counter() - begin
-
-
 def _pointwise(target: Target, z: np.ndarray) -> dict[str, np.ndarray]:
     """Return the log-likelihood of every term at draws of ``z`` (chain, draw, parameter), thinned to about 100 a chain."""
     z = z[:, :: max(1, z.shape[1] // 100)]
@@ -174,18 +107,18 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
     work, s = out / UNFINISHED, problem.settings.sampler
     if resumes:
         console.print(f"going on with the unfinished fit in {out} (--restart begins anew)")
-    settings = SamplerSettings(s.chains, s.warmup, s.draws, s.seed, s.target_accept, s.max_tree_depth)
+    settings = SamplerSettings(**s.model_dump())
     rows = len(problem.target.survival.rows)
     console.print(f"{problem.settings.study.name}: {len(problem.evidence.fit)} reported numbers fitted, "
                   f"{len(problem.free)} parameters, {problem.settings.patients.mezikd} virtual patients")  # fmt: skip
     future = build_in_background(problem.target.sampled_log_density, len(problem.free), rows, settings)
     gradient = _Gradient(problem.target)
-    saved = _load_pickle(work / "geometry.pickle")
+    saved = load_pickle(work / "geometry.pickle")
     if saved is None:
         with console.status("mode, simulated trials, curvature"):
             target, geometry = find_geometry(problem, gradient)
         saved = (jax.tree.map(np.asarray, tuple(geometry)), target.survival.covariance, gradient.calls)
-        _save_pickle(work / "geometry.pickle", saved)
+        save_pickle(work / "geometry.pickle", saved)
     arrays, covariance, mode_gradients = saved
     geometry = Geometry(*(jnp.asarray(x) for x in arrays))
     target = replace(problem.target, survival=replace(problem.target.survival, covariance=covariance))
@@ -195,11 +128,8 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
         sampler = future.result()
     console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
     gradient.root = np.asarray(geometry.precision_root)
-    chains, gradients, sampling_seconds = _sample(sampler, geometry, gradient, work)
-
-    kept = [Draws(*(np.concatenate(x)[: s.draws] for x in zip(*c, strict=True))) for c in chains]
-    stacked = Draws(*(np.stack(x) for x in zip(*kept, strict=True)))
-    stacked = stacked._replace(z=np.asarray(prior_scaled(stacked.z, problem.parameters)))
+    sampled = sample(sampler, geometry, gradient, work, problem.parameters, console)
+    stacked, gradients, sampling_seconds = sampled
     parallel = min(s.chains, CORES)
     diagnostics = diagnose(
         posterior_file.natural_dataset(stacked.z, problem),
@@ -210,7 +140,7 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
         gradients=gradients + mode_gradients,
         virtual_patients=problem.settings.patients.mezikd,
         device=posterior_file.device_name(),
-        draws=s.draws,
+        draws=stacked.z.shape[1],
         chains=s.chains,
         mean_steps=float(stacked.steps.mean()),
         sampling_seconds=sampling_seconds,
@@ -238,12 +168,12 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
         figures.write_figures(tree, problem, table, out / "figures")
         error = integration_error.result()
     diagnostics = replace(diagnostics, seconds=time.perf_counter() - begin)
-    _write(out / "diagnostics.json", lambda p: p.write_text(json.dumps(asdict(diagnostics), indent=1) + "\n"))
-    _write(out / "parameters.csv", lambda p: parameters.to_csv(p, index=False, float_format="%.5g"))
-    _write(out / "check.csv", lambda p: table.to_csv(p, index=False, float_format="%.5g"))
-    _write(out / "integration_error.csv", lambda p: error.to_csv(p, index=False, float_format="%.4f"))
+    write_whole(out / "diagnostics.json", lambda p: p.write_text(json.dumps(asdict(diagnostics), indent=1) + "\n"))
+    write_whole(out / "parameters.csv", lambda p: parameters.to_csv(p, index=False, float_format="%.5g"))
+    write_whole(out / "check.csv", lambda p: table.to_csv(p, index=False, float_format="%.5g"))
+    write_whole(out / "integration_error.csv", lambda p: error.to_csv(p, index=False, float_format="%.4f"))
     text = summary.summary_text(problem, diagnostics, parameters, table, error)
-    _write(out / "summary.md", lambda p: p.write_text(text, "utf-8"))
+    write_whole(out / "summary.md", lambda p: p.write_text(text, "utf-8"))
     posterior_file.save(tree, out / "posterior.nc")
     shutil.rmtree(work)
     console.print(f"gate: {diagnostics.gate} {diagnostics.failed}".rstrip())
@@ -263,7 +193,7 @@ def run_check(fit: Path, out: Path, trials: int, seed: int) -> None:
     table: pd.DataFrame = check.check_table(problem.evidence, simulated)
     out.mkdir(exist_ok=True)
     figures.reported_against_predicted(table, problem, out / "reported_against_predicted.png")
-    _write(out / "check.csv", lambda p: table.to_csv(p, index=False, float_format="%.5g"))
+    write_whole(out / "check.csv", lambda p: table.to_csv(p, index=False, float_format="%.5g"))
     inside = table.groupby("role")["covered"].agg(["sum", "size"])
     for role, line in inside.iterrows():
         console.print(f"{role}: {line['sum']} of {line['size']} inside the 90 % predictive interval")

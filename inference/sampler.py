@@ -18,6 +18,7 @@ import numpy as np
 from numpyro.infer import hmc as numpyro_hmc
 
 from .mode import Gradient
+from .processor import compiler_options
 
 BLOCK = 25
 """Transitions between two looks at a chain."""
@@ -53,6 +54,8 @@ class SamplerSettings:
     chains: int = 4
     warmup: int = 200
     draws: int = 400
+    more_draws: int = 0
+    """Further draws a chain, at most, while R-hat or an effective sample size misses the gate."""
     seed: int = 1
     target_accept: float = 0.8
     max_tree_depth: int = 8
@@ -112,7 +115,7 @@ class Sampler:
         geometry = Geometry(zeros((n,)), zeros((n, n)), zeros((survival_rows, survival_rows)))
         key = jax.eval_shape(lambda: jax.random.PRNGKey(0))
         state = jax.eval_shape(begin, key, zeros((n,)), geometry)
-        self.block = jax.jit(block).lower(state, geometry).compile()
+        self.block = jax.jit(block, compiler_options=compiler_options()).lower(state, geometry).compile()
         self.settings = settings
 
     def start(self, chain: int, geometry: Geometry, z: np.ndarray | None, gradient: Gradient):

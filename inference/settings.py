@@ -200,6 +200,7 @@ class Sampler(_Section):
     chains: int = _whole(1, 64, "chains", 4)
     warmup: int = _whole(10, 100_000, "warm-up draws a chain", 300)
     draws: int = _whole(10, 100_000, "kept draws a chain", 500)
+    more_draws: int = _whole(0, 100_000, "further draws a chain, at most, while they mix too slowly for the gate", 0)
     seed: int = _whole(0, 2**31 - 1, "seed of the sampler", 1)
     target_accept: float = _number(0.5, 0.99, "target acceptance probability", 0.8)
     max_tree_depth: int = _whole(3, 15, "doublings of a trajectory", 8)
@@ -268,6 +269,8 @@ def with_overrides(settings: FitSettings, overrides: Mapping[str, int]) -> FitSe
     for option, value in overrides.items():
         section, key = OVERRIDES[option]
         data[section][key] = value
+    if "draws" in overrides:  # exactly as many as asked for
+        data["sampler"]["more_draws"] = 0
     if "virtual_patients" in overrides:
         data["patients"]["kd"] = max(32, overrides["virtual_patients"] // 2)
     try:

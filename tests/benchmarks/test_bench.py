@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mezikd.inference import commands
-from mezikd.inference.allocator import keep_memory
+from mezikd.inference.processor import keep_memory
 from mezikd.model import rules
 from mezikd.model.course import UNTOUCHED, expected_course
 from mezikd.model.individuals import individuals

@@ -15,7 +15,7 @@ from mezikd.inference.commands import BAD_INPUT, DONE, GATE_FAILED, built_in_fit
 
 SMALL = {
     "mezikd": "32", "kd": "32", "daily_cycles": "3", "covariance_trials": "50",
-    "chains": "2", "warmup": "25", "draws": "25", "max_tree_depth": "3",
+    "chains": "2", "warmup": "25", "draws": "25", "more_draws": "0", "max_tree_depth": "3",
 }  # fmt: skip
 GROUPS = {
     "prior", "posterior", "sample_stats", "log_likelihood", "posterior_predictive", "observed_data", "constant_data",

@@ -1,4 +1,4 @@
-"""Memory between two calls of a compiled function.
+"""What makes compiled functions faster on a CPU: memory kept between calls, wider vectors.
 
 Above 32 MB glibc takes memory from the system at each call and gives it back after it, so that every page faults again:
 a third or more of the time of a gradient of the built-in fit (tests/benchmarks/results.csv).
@@ -6,6 +6,8 @@ a third or more of the time of a gradient of the built-in fit (tests/benchmarks/
 
 import ctypes
 import sys
+
+import jax
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of the options (malloc.h)."""
@@ -21,3 +23,8 @@ def keep_memory() -> bool:
     except AttributeError:
         return False
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _LARGEST))
+
+
+def compiler_options() -> dict[str, int]:
+    """Return the options for ``jax.jit``: vectors of 512 bits save 6 % of a gradient where the CPU has them."""
+    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
