@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .commands_report import report
+from .commands_simulate import simulate
 from .errors import InputError, input_error
 from .places import built_in_fit, check_out, find_posterior
 
@@ -105,6 +106,7 @@ def check(
 
 
 app.command()(report)
+app.command()(simulate)
 
 
 def validate(folder: Path, overrides: dict[str, int]) -> None:
