@@ -53,8 +53,8 @@ def _facts(
         ("Region", order.region or "the trial's mix"),
         ("Dose rules", "none: the dose intensity is set" if order.scenario.rdi is not None else
          "none" if rules is None else ", ".join(f"{k} = {'as fitted' if v is None else v}" for k, v in asdict(rules).items())),
-        ("Extrapolated", "yes: no reported number speaks of this regimen; it rests on priors of the drug class"
-         if trial.extrapolated else "no: the regimen is the fitted one"),
+        ("Extrapolated", "yes: no reported number speaks of this regimen or mix of regions"
+         if trial.extrapolated else "no: regimen and regions are the fitted ones"),
         ("Follow-up", "data cutoff and loss to follow-up as fitted"),
         ("Parameters", trial.draw),
         ("Seed", order.seed),

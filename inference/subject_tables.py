@@ -71,7 +71,7 @@ def adsl(arm: VirtualArm, baseline: np.ndarray, doses: pd.DataFrame, study: str)
     data = {
         "USUBJID": ids,
         "SUBJID": np.array([x.removeprefix("SIM-") for x in ids], dtype=object),
-        "SIMULATED": np.full(n, "Y", dtype=object),
+        "SIMFL": np.full(n, "Y", dtype=object),
         "ARM": np.full(n, ARM_NAMES[arm.name], dtype=object),
         "ARMCD": np.full(n, arm.name.upper(), dtype=object),
         "TRT01P": np.full(n, planned_treatment(arm), dtype=object),

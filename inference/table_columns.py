@@ -24,7 +24,7 @@ _SIGNED = "Y: yes, N: no"
 ADSL = (
     *_KEYS,
     Column("SUBJID", "Subject within the study", origin="assigned"),
-    Column("SIMULATED", "Marks the table as simulated", codes="Y", origin="assigned"),
+    Column("SIMFL", "Marks the table as simulated", codes="Y", origin="assigned"),
     Column("ARM", "Arm", codes="MeziKd: mezigdomide, carfilzomib, dexamethasone; Kd: without mezigdomide", origin="assigned"),
     Column("ARMCD", "Arm, code", codes="MEZIKD, KD", origin="assigned"),
     Column("TRT01P", "Planned treatment with its regimen", origin="assigned"),

@@ -124,4 +124,4 @@ def run_simulate(
     sizes = ", ".join(f"{name} {len(table)}" for name, table in tables.items())
     console.print(f"{out}: {sizes} rows; {DEFINE} explains them")
     if trial.extrapolated:
-        console.print("extrapolated: no reported number speaks of this regimen; it rests on priors of the drug class")
+        console.print("extrapolated: no reported number speaks of this regimen or mix of regions")

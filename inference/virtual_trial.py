@@ -88,8 +88,9 @@ class VirtualTrial:
 
     @property
     def extrapolated(self) -> bool:
-        """Whether the regimen differs from the one that the reported numbers speak of."""
-        return "mezikd" in self.order.arms and self.order.scenario != self.fitted
+        """Whether the regimen or the mix of regions differs from what the reported numbers speak of."""
+        other = "mezikd" in self.order.arms and self.order.scenario != self.fitted
+        return other or self.order.region is not None
 
 
 def apportioned(total: int, shares: tuple[int, ...]) -> np.ndarray:

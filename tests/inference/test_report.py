@@ -1,5 +1,6 @@
 """The report as a browser or a reader aloud meets it: structure, alternative texts, no outside request, escaped texts."""
 
+import base64
 import itertools
 import re
 import shutil
@@ -10,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from mezikd.inference import report
+from mezikd.inference import figures
 from mezikd.inference.commands import BAD_INPUT, DONE, built_in_fit, run
 from mezikd.inference.report import SECTIONS
-from mezikd.inference.report_pictures import embedded
 from mezikd.inference.report_predictions import read_predictions
 from mezikd.inference.report_tables import number, strip
 
@@ -24,6 +24,10 @@ PREDICTIONS = HEADER + (
     f'"{SCENARIO.replace(chr(34), chr(34) * 2)}",mezikd,PFS,12,percent,61.5,50,70,True,58,65,0.2\n'
     "as in the trial,mezikd,PFS,12,percent,62.5,55,70,False,60,66,0.2\n"
     "as in the trial,mezikd,PFS median,,months,18.2,15,inf,False,17,20,0.1\n"
+)
+DIFFERENCES = (
+    "scenario,reference,outcome,month,unit,median,pi90_low,pi90_high,extrapolated,pi50_low,pi50_high,mc_error,better_if,p_better\n"
+    "0.6 mg,as in the trial <i>,PFS,12,percentage points,-1.5,-3,0.5,True,-2,-1,0.2,higher,0.12\n"
 )
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 
@@ -63,7 +67,20 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Path:
+def as_shipped():
+    """Figures as they ship with the fit: drawing them is the slow part."""
+
+    def copy(tree, problem, table, folder):
+        for path in (built_in_fit() / "figures").glob("*.png"):
+            shutil.copy(path, folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "write_figures", copy)
+        yield
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, as_shipped) -> Path:
     """The report of the shipped fit, its file moved elsewhere, with hostile texts in its inputs and predictions."""
     root = tmp_path_factory.mktemp("report")
     with xr.open_datatree(built_in_fit() / "posterior.nc", engine="h5netcdf") as opened:
@@ -75,6 +92,7 @@ def written(tmp_path_factory) -> Path:
     tree.to_netcdf(root / "alone.nc", engine="h5netcdf")
     (root / "doses").mkdir()
     (root / "doses" / "predictions.csv").write_text(PREDICTIONS)
+    (root / "doses" / "differences.csv").write_text(DIFFERENCES)
     (root / "doses" / "figures").mkdir()
     shutil.copy(built_in_fit() / "figures" / "pfs.png", root / "doses" / "figures" / "trade_off.png")
     arguments = [
@@ -136,34 +154,38 @@ def test_nothing_is_asked_of_the_outside(page, written):
 def test_texts_of_files_are_inert(page):
     assert NAME in "".join(page.text) and WHERE in "".join(page.text) and SCENARIO in "".join(page.text)
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
-    assert not page.of("b")
+    assert not page.of("b") and not page.of("i")
 
 
 def test_contents(page):
     text = " ".join(" ".join(page.text).split())
     for words in (
         "45 of 45", "25 of 28", "176 of 288", "febrile_neutropenia_g34", "Extrapolated", "prior-driven", "SHA-256",
-        "steps_per_day", "not reached", "ec50_tumour", "61.5",
+        "steps_per_day", "not reached", "ec50_tumour", "61.5", "Differences from as in the trial <i>", "P(better)", "0.12",
     ):  # fmt: skip
         assert words in text, words
     # The gate is judged anew from the draws in the file.
     assert "passed" in text and "1.0090" in text
 
 
-def test_shipped_posterior_without_predictions(tmp_path, monkeypatch):
-    """Same fit, same bytes; figures as shipped, since drawing them is the slow part."""
-
-    def shipped(tree, problem, table):
-        folder = built_in_fit() / "figures"
-        return {p.stem: embedded(p, p.stem, "as shipped with the fit, for this test") for p in folder.glob("*.png")}
-
-    monkeypatch.setattr(report, "fit_pictures", shipped)
+@pytest.mark.usefixtures("as_shipped")
+def test_shipped_posterior_without_predictions(tmp_path):
     for name in "ab":
         assert run(["report", "--out", str(tmp_path / name)]) == DONE
     first, second = ((tmp_path / name / "report.html").read_bytes() for name in "ab")
     assert first == second
     text = " ".join("".join(Page(first.decode()).text).split())
     assert "mezikd predict FIT --out DIR2" in text and "SUCCESSOR-2" in text
+
+
+@pytest.mark.slow
+def test_figures_are_drawn_from_the_file_alone(tmp_path):
+    shutil.copy(built_in_fit() / "posterior.nc", tmp_path / "alone.nc")
+    assert run(["report", str(tmp_path / "alone.nc"), "--out", str(tmp_path / "out")]) == DONE
+    images = Page((tmp_path / "out" / "report.html").read_text("utf-8")).of("img")
+    shipped = {p.read_bytes() for p in (built_in_fit() / "figures").glob("*.png")}
+    drawn = {base64.b64decode(str(i["src"]).split(",")[1]) for i in images}
+    assert len(drawn) == len(shipped) == 6 and all(len(x) > 50_000 for x in drawn)
 
 
 def test_groups_of_predictions(tmp_path):
