@@ -46,15 +46,18 @@ def simulate(
     ] = None,
     rdi: Annotated[
         float | None,
-        typer.Option(help="Relative dose intensity set for every patient, up to 1 [default: it emerges from the rules]."),
+        typer.Option(
+            help="Relative dose intensity set for every patient, up to 1 [default: it emerges from the rules]."
+        ),
     ] = None,
     region: Annotated[
-        str | None, typer.Option(help="All patients in one region: usa, europe, asia, rest_of_world [default: the trial's mix].")
+        str | None,
+        typer.Option(help="All patients in one region: usa, europe, asia, rest_of_world [default: the trial's mix]."),
     ] = None,
     format: Annotated[str, typer.Option(help="csv, or parquet (needs pyarrow).")] = "csv",
     draw: Annotated[str, typer.Option(help="Parameter values: posterior-mean, or one random draw.")] = "posterior-mean",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace tables that are there.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Simulate one trial and write patient tables: adsl, adex, adlb, adae, adtte, nonmem, explained in define.md.
 
     Example: mezikd simulate runs/successor2 --patients 288 --seed 1 --out runs/trial1

@@ -41,9 +41,7 @@ def _table(header: tuple[str, ...], rows: list[tuple[object, ...]]) -> list[str]
     return lines + [f"| {' | '.join(_cell(c) for c in row)} |" for row in rows]
 
 
-def _facts(
-    trial: VirtualTrial, problem: Problem, provenance: Mapping[str, str]
-) -> list[tuple[object, ...]]:  # fmt: skip
+def _facts(trial: VirtualTrial, problem: Problem, provenance: Mapping[str, str]) -> list[tuple[object, ...]]:
     order, s = trial.order, problem.settings
     rules = order.scenario.rules
     rows: list[tuple[object, ...]] = [
@@ -63,8 +61,12 @@ def _facts(
 
 
 def define_text(
-    trial: VirtualTrial, problem: Problem, tables: Mapping[str, pd.DataFrame], suffix: str, provenance: Mapping[str, str]
-) -> str:  # fmt: skip
+    trial: VirtualTrial,
+    problem: Problem,
+    tables: Mapping[str, pd.DataFrame],
+    suffix: str,
+    provenance: Mapping[str, str],
+) -> str:
     """Return define.md; ``suffix`` is that of the table files, ``provenance`` what else is known of how they came to be."""
     lines = [
         "# Simulated trial",

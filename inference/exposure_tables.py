@@ -1,9 +1,9 @@
-"""Dosing records: adex, a row for each run of days with one prescribed dose, and the NONMEM-style table of doses and counts."""
+"""Doses: adex, a row for each run of days with one prescribed dose, and the NONMEM-style table of doses and counts."""
 
 import numpy as np
 import pandas as pd
 
-from .subject_tables import DECIMALS, completed, study_day, subject_ids
+from .subject_tables import DECIMALS, REGION_TEXTS, completed, study_day, subject_ids
 from .table_columns import names
 from .virtual_trial import VirtualArm
 
@@ -65,31 +65,33 @@ def sequence(group: np.ndarray) -> np.ndarray:
 
 
 def nonmem(adsl: pd.DataFrame, adex: pd.DataFrame, adlb: pd.DataFrame) -> pd.DataFrame:
-    """Return doses and counts of all arms in one table, in the order in which NONMEM reads them; every cell is text.
+    """Return doses and counts of all arms in one table, in the order in which NONMEM reads them.
 
     A record of adex is one dose row with additional doses at an interval of a day; records with dose 0 have no row.
     """
-    ids = pd.Series(np.arange(1, len(adsl) + 1), index=adsl["USUBJID"])
-    given = adex[adex["EXDOSE"] > 0.0]
+    number = {subject: i for i, subject in enumerate(adsl["USUBJID"], start=1)}
+    given = adex.loc[adex["EXDOSE"] > 0.0]
     n = given["NDAYS"].to_numpy(int)
     doses = pd.DataFrame(
         {
-            "ID": given["USUBJID"].map(ids), "TIME": given["ASTDY"].astype(int) - 1, "AMT": given["EXDOSE"].map(repr), "RATE": "0",
-            "II": np.where(n > 1, "1", "0"), "ADDL": (n - 1).astype(str), "SS": "0", "EVID": 1, "CMT": DRUG, "DV": MISSING,
-            "MDV": 1, "DVID": MISSING, "CENS": MISSING,
+            "ID": [number[x] for x in given["USUBJID"]], "TIME": given["ASTDY"].astype(int) - 1,
+            "AMT": [repr(x) for x in given["EXDOSE"].tolist()], "RATE": "0",
+            "II": np.where(n > 1, "1", "0"), "ADDL": (n - 1).astype(str), "SS": "0", "EVID": 1, "CMT": DRUG,
+            "DV": MISSING, "MDV": 1, "DVID": MISSING, "CENS": MISSING,
         }
     )  # fmt: skip
     blank = dict.fromkeys(("AMT", "RATE", "II", "ADDL", "SS"), MISSING)
     counts = pd.DataFrame(
         {
-            "ID": adlb["USUBJID"].map(ids), "TIME": adlb["ADY"].astype(int) - 1, **blank, "EVID": 0, "CMT": BLOOD,
-            "DV": adlb["AVAL"].map(repr), "MDV": 0, "DVID": "1", "CENS": "0",
+            "ID": [number[x] for x in adlb["USUBJID"]], "TIME": adlb["ADY"].astype(int) - 1, **blank, "EVID": 0,
+            "CMT": BLOOD,
+            "DV": [repr(x) for x in adlb["AVAL"].tolist()], "MDV": 0, "DVID": "1", "CENS": "0",
         }
     )  # fmt: skip
     both = pd.concat([counts, doses], ignore_index=True).sort_values(["ID", "TIME", "EVID"], kind="stable")
     subject = adsl.assign(
-        ID=ids.to_numpy(),
+        ID=np.arange(1, len(adsl) + 1),
         ARMN=(adsl["ARMCD"] == "MEZIKD").astype(int),
-        REGIONN=adsl["REGION"].map({"USA": 1, "EUROPE": 2, "ASIA": 3, "REST OF WORLD": 4}),
-    )[["ID", "ARMN", "REGIONN", "BNEUT"]]
-    return both.merge(subject, on="ID", how="left", validate="many_to_one")[names("nonmem")]
+        REGIONN=[1 + list(REGION_TEXTS).index(x) for x in adsl["REGION"]],
+    ).loc[:, ["ID", "ARMN", "REGIONN", "BNEUT"]]
+    return both.merge(subject, on="ID", how="left", validate="many_to_one").loc[:, names("nonmem")]

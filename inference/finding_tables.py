@@ -9,7 +9,7 @@ from .subject_tables import completed, fatal_infection, study_day, subject_ids
 from .virtual_trial import VirtualArm
 
 STEP = 0.001
-"""Counts are cut to whole steps; every limit of a grade is a whole number of them, so a cut count keeps its grade."""
+"""Counts are cut to whole steps, of which every limit of a grade is a whole number: a cut count keeps its grade."""
 LOWER_LIMIT_OF_NORMAL = 2.0
 LIMITS = (0.5, 1.0, 1.5, LOWER_LIMIT_OF_NORMAL)
 """Upper limits of grades 4, 3, 2, 1 of neutropenia, 10^9/L: CTCAE version 5; the lower limit of normal is an assumption."""
@@ -63,7 +63,7 @@ def adlb(arm: VirtualArm, baseline: np.ndarray, study: str) -> pd.DataFrame:
 
 
 def _episodes(arm: VirtualArm) -> pd.DataFrame:
-    """Return the episodes of grade >= 3 neutropenia of the treated: patient, week, begin, end (NEVER), worst, febrile, held."""
+    """Return the episodes of grade >= 3 neutropenia of the treated: patient, begin, end (NEVER), worst, febrile, held."""
     r = arm.record
     begins = r.episode_start.T & arm.treated[:, None]
     patient, week = np.nonzero(begins)
@@ -81,7 +81,10 @@ def _episodes(arm: VirtualArm) -> pd.DataFrame:
     held = np.zeros(len(patient), bool)
     np.logical_or.at(held, number[within], (r.held & r.on).T[within])
     return pd.DataFrame(
-        {"patient": patient, "begin": day[week], "end": end, "worst": worst, "febrile": r.febrile.T[patient, week], "held": held}
+        {
+            "patient": patient, "begin": day[week], "end": end, "worst": worst, "febrile": r.febrile.T[patient, week],
+            "held": held,
+        }
     )  # fmt: skip
 
 
@@ -97,8 +100,8 @@ def _infections(arm: VirtualArm) -> pd.DataFrame:
     graded = np.where(fatal, 5, np.minimum(graded, 4))
     return pd.DataFrame(
         {
-            "patient": patient, "begin": begin, "end": np.where(fatal, begin, begin + r.infection_days[at]), "grade": graded,
-            "concurrent": r.infection_concurrent[at],
+            "patient": patient, "begin": begin, "end": np.where(fatal, begin, begin + r.infection_days[at]),
+            "grade": graded, "concurrent": r.infection_concurrent[at],
         }
     )  # fmt: skip
 
@@ -110,7 +113,8 @@ def adae(arm: VirtualArm, study: str) -> pd.DataFrame:
     """
     episodes, infections = _episodes(arm), _infections(arm)
     neutropenia = episodes.assign(
-        term="NEUTROPENIA", grade=grade(episodes["worst"]), concurrent="", action=np.where(episodes["held"], "DRUG INTERRUPTED", "")
+        term="NEUTROPENIA", grade=grade(episodes["worst"]), concurrent="",
+        action=np.where(episodes["held"], "DRUG INTERRUPTED", "")
     )  # fmt: skip
     febrile = neutropenia[episodes["febrile"].to_numpy(bool)].assign(term="FEBRILE NEUTROPENIA", grade=3, action="")
     infected = infections.assign(
@@ -135,7 +139,7 @@ def adae(arm: VirtualArm, study: str) -> pd.DataFrame:
         "AETOXGR": severity,
         "ASTDY": first,
         "AENDY": last,
-        "ADURN": last - first,
+        "ADURN": pd.Series(last) - pd.Series(first),
         "AESER": np.where(serious, "Y", "N").astype(object),
         "AESDTH": np.where(fatal, "Y", "N").astype(object),
         "CONCNEFL": events["concurrent"].to_numpy(object),

@@ -1,7 +1,7 @@
 """One self-contained HTML page of a fit: question, data, model, diagnostics, check, parameters, scenarios, assumptions.
 
-Everything is computed from the posterior file alone, whatever folder it lies in. The page asks for nothing outside itself
-and carries no script; every text from a file is escaped.
+Everything is computed from the posterior file alone, whatever folder it lies in. The page asks for nothing outside
+itself and carries no script; every text from a file is escaped.
 """
 
 import hashlib
@@ -83,7 +83,7 @@ def _doi(citation: str) -> str:
 
 def _outside(table: pd.DataFrame) -> list[str]:
     out = {}
-    for row in table.loc[~table["covered"].astype(bool)].to_dict("records"):
+    for row in table.loc[~table["covered"].astype(bool)].to_dict(orient="records"):
         reason = summary.REASONS.get(row["id"], "not explained yet")
         out.setdefault(f"{row['id']} ({ROLES[row['role']]}): {reason}.", None)
     return list(out)
@@ -130,8 +130,14 @@ def run_report(posterior: Path, out: Path, predictions: Path | None) -> None:
 
 
 def context(
-    tree: xr.DataTree, problem: Problem, table: pd.DataFrame, frame: pd.DataFrame, trials: int, pictures: dict, posterior: Path
-) -> dict[str, Any]:  # fmt: skip
+    tree: xr.DataTree,
+    problem: Problem,
+    table: pd.DataFrame,
+    frame: pd.DataFrame,
+    trials: int,
+    pictures: dict,
+    posterior: Path,
+) -> dict[str, Any]:
     """Return what the template prints of a fit."""
     s, d = problem.settings, gate(tree, problem)
     roles = []
@@ -163,6 +169,6 @@ def context(
         "pictures": pictures,
         "provenance": _provenance(tree, problem, posterior),
         "files": [(name, str(tree.attrs[f"file:{name}"])) for name in SHOWN_FILES if f"file:{name}" in tree.attrs],
-        "command": "mezikd fit FOLDER --out DIR        # FOLDER with the files of this fit; FOLDER left out: the built-in fit\n"
+        "command": "mezikd fit FOLDER --out DIR   # FOLDER: the files of this fit; left out: the built-in fit\n"
         "mezikd report DIR --out DIR",
     }  # fmt: skip

@@ -48,7 +48,8 @@ def _shown(cell: str) -> str:
 
 def _arm(cells: dict) -> str:
     """Return the arm in words; blank where the scenario has its name."""
-    name = ARM_NAMES.get(cells.get("arm", ""), cells.get("arm", ""))
+    arm = str(cells.get("arm", ""))
+    name = ARM_NAMES.get(arm, arm)
     return "" if name == cells["scenario"] else name
 
 
@@ -71,7 +72,7 @@ def _groups(path: Path, schema: pa.DataFrameSchema) -> tuple[list[dict], list[st
         raise input_error(path, "there is no row", WRITTEN_BY)
     outcomes = {name: i for i, name in enumerate(dict.fromkeys(zip(table["outcome"], table["unit"], strict=True)))}
     rows = sorted(
-        table.to_dict("records"), key=lambda c: (outcomes[c["outcome"], c["unit"]], float(c["month"] or "inf"))
+        table.to_dict(orient="records"), key=lambda c: (outcomes[c["outcome"], c["unit"]], float(c["month"] or "inf"))
     )
     groups = []
     for (outcome, unit), cells in groupby(rows, key=lambda c: (c["outcome"], c["unit"])):

@@ -91,7 +91,7 @@ def strip(reported: float, quantiles: dict[str, float]) -> Markup:
 def check_lines(table: pd.DataFrame, problem: Problem, role: str) -> list[dict]:
     """Return one dict a line of check.csv with ``role``: outcome, who, reported, predicted, interval, strip, covered."""
     lines = []
-    for cells in table[table["role"] == role].to_dict("records"):
+    for cells in table.loc[table["role"] == role].to_dict(orient="records"):
         row = problem.evidence.find(cells["id"], cells["arm"], cells["subgroup"])
         q = {k: float(cells[k]) for k in ("predicted", "pi50_low", "pi50_high", "pi90_low", "pi90_high")}
         value = float(cells["reported"])
@@ -115,7 +115,7 @@ def check_lines(table: pd.DataFrame, problem: Problem, role: str) -> list[dict]:
 def parameter_lines(frame: pd.DataFrame) -> list[dict]:
     """Return one dict a parameter: name, meaning, unit, prior, posterior, contraction, driven_by, source, sure."""
     lines = []
-    for p in frame.to_dict("records"):
+    for p in frame.to_dict(orient="records"):
 
         def interval(which: str, p=p) -> str:
             return f"{number(p[f'{which}_median'])} ({number(p[f'{which}_q05'])} to {number(p[f'{which}_q95'])})"

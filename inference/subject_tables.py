@@ -5,6 +5,7 @@ import pandas as pd
 from mezikd.model.history import NEVER
 from mezikd.model.outcomes import SAFETY_WEEKS
 from mezikd.model.regimen import DAYS_PER_MONTH
+from pandas.api.extensions import ExtensionArray
 
 from .figures_course import ARM_NAMES
 from .table_columns import names
@@ -21,7 +22,7 @@ def subject_ids(arm: VirtualArm) -> np.ndarray:
     return np.array([f"SIM-{arm.name[0].upper()}{i:05d}" for i in range(1, arm.size + 1)], dtype=object)
 
 
-def study_day(t) -> pd.array:
+def study_day(t) -> ExtensionArray:
     """Return the study day of times in days since randomisation (study day 1 is t = 0); missing where NEVER or NaN."""
     t = np.asarray(t, float)
     known = np.isfinite(t) & (t < NEVER)
@@ -36,7 +37,7 @@ def yes_no(flag) -> np.ndarray:
 def completed(data: dict, table: str, study: str) -> pd.DataFrame:
     """Return ``data`` with the columns of ``table`` in order; ``study`` is the name of the fitted study."""
     size = len(next(iter(data.values())))
-    return pd.DataFrame({"STUDYID": np.full(size, f"SIMULATED {study}", dtype=object)} | data)[names(table)]
+    return pd.DataFrame({"STUDYID": np.full(size, f"SIMULATED {study}", dtype=object)} | data).loc[:, names(table)]
 
 
 def fatal_infection(arm: VirtualArm) -> np.ndarray:
@@ -59,8 +60,7 @@ def adsl(arm: VirtualArm, baseline: np.ndarray, doses: pd.DataFrame, study: str)
     h, n, end = arm.history, arm.size, arm.treatment_end
     ids = subject_ids(arm)
     given = doses.assign(plan=doses["PLANDOSE"] * doses["NDAYS"], taken=doses["EXDOSE"] * doses["NDAYS"])
-    given = given.groupby("USUBJID")[["plan", "taken"]].sum().reindex(ids)
-    planned, taken = given["plan"].to_numpy(float), given["taken"].to_numpy(float)
+    planned, taken = (np.asarray(given.groupby("USUBJID")[c].sum().reindex(ids), float) for c in ("plan", "taken"))
     off = arm.treated & (h.stop <= h.cutoff)
     reason = np.where(h.progression == h.stop, "PROGRESSIVE DISEASE", np.where(h.death == h.stop, "DEATH", "OTHER"))
     died = h.death <= h.cutoff

@@ -23,6 +23,7 @@ from .table_columns import TABLES
 from .virtual_trial import Order, VirtualTrial, simulate_virtual_trial
 
 DEFINE = "define.md"
+PACKAGES = ("mezikd", "jax", "jaxlib", "numpy", "pandas")
 SUFFIXES = (".csv", ".parquet")
 OWN_FILES = frozenset({DEFINE, *(name + suffix for name in TABLES for suffix in SUFFIXES)})
 """Files that `mezikd simulate` writes; a folder with others is not replaced."""
@@ -60,9 +61,7 @@ def check_folder(out: Path, overwrite: bool) -> None:
         raise input_error("--out", f"{out} holds tables already", "name another --out, or --overwrite to replace them")
 
 
-def write_folder(
-    out: Path, tables: Mapping[str, pd.DataFrame], define: str, suffix: str
-) -> None:  # fmt: skip
+def write_folder(out: Path, tables: Mapping[str, pd.DataFrame], define: str, suffix: str) -> None:
     """Write tables and define.md to a temporary folder beside ``out``, which then takes its place."""
     part, old = (out.absolute().parent / f".{out.name}.{word}" for word in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)

@@ -1,14 +1,13 @@
 """One virtual trial under one set of parameter values: every patient's history and day-by-day record, by arm."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from mezikd.model.exact import simulate_batch
-from mezikd.model.history import History, Record
-from mezikd.model.individuals import Individuals, individuals
+from mezikd.model.individuals import individuals
 from mezikd.model.parameters import REGIONS, natural
 from mezikd.model.patients import EFFECTS, Cohort
 from mezikd.model.plan import plan_of
@@ -44,13 +43,16 @@ class VirtualArm:
     region: np.ndarray
     """Index into REGIONS."""
     treated: np.ndarray
-    person: Individuals
+    person: Any
+    """Individuals, as numpy arrays."""
     maturation: np.ndarray
     """Rate of maturation over the typical one."""
     sigma: float
     """Log SD of a count's error."""
-    history: History
-    record: Record
+    history: Any
+    """History, as numpy arrays."""
+    record: Any
+    """Record, as numpy arrays."""
 
     @property
     def size(self) -> int:
