@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 import pandas as pd
+from mezikd.model.scenario import Scenario
 
 from .problem import Problem
 from .subject_tables import planned_treatment
@@ -41,16 +42,23 @@ def _table(header: tuple[str, ...], rows: list[tuple[object, ...]]) -> list[str]
     return lines + [f"| {' | '.join(_cell(c) for c in row)} |" for row in rows]
 
 
+def _rules(scenario: Scenario) -> str:
+    """Return the dose rules in words."""
+    if scenario.rdi is not None or scenario.rules is None:
+        return "none act: the dose intensity is set" if scenario.rdi is not None else "none act"
+    unset = {"maximum_delay_days": "no limit"}
+    told = {k: unset.get(k, "as fitted") if v is None else v for k, v in asdict(scenario.rules).items()}
+    return ", ".join(f"{k} = {v}" for k, v in told.items())
+
+
 def _facts(trial: VirtualTrial, problem: Problem, provenance: Mapping[str, str]) -> list[tuple[object, ...]]:
     order, s = trial.order, problem.settings
-    rules = order.scenario.rules
     rows: list[tuple[object, ...]] = [
         ("Data", "SIMULATED, no patient data"),
         ("Study of the fit", f"{s.study.name}; {s.study.citation}"),
         *((f"Arm {a.name.upper()}", f"{a.size} subjects, {a.treated.sum()} treated: {planned_treatment(a)}") for a in trial.arms),
         ("Region", order.region or "the trial's mix"),
-        ("Dose rules", "none: the dose intensity is set" if order.scenario.rdi is not None else
-         "none" if rules is None else ", ".join(f"{k} = {'as fitted' if v is None else v}" for k, v in asdict(rules).items())),
+        ("Dose rules", _rules(order.scenario)),
         ("Extrapolated", "yes: no reported number speaks of this regimen or mix of regions"
          if trial.extrapolated else "no: regimen and regions are the fitted ones"),
         ("Follow-up", "data cutoff and loss to follow-up as fitted"),

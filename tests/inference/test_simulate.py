@@ -37,7 +37,8 @@ def test_files(written):
         assert all(f"| {c.name} | " in define for c in columns)
         assert list(pd.read_csv(written / f"{name}.csv", nrows=1).columns) == [c.name for c in columns]
     for words in (
-        "no patient data", "| Seed | 1 |", "posterior mean", "no: regimen and regions are the fitted ones", "adpc", "ec50_tumour", "jax ",
+        "no patient data", "| Seed | 1 |", "posterior mean", "no: regimen and regions are the fitted ones", "adpc", "maximum_delay_days = no limit",
+        "ec50_tumour", "jax ",
         hashlib.sha256((built_in_fit() / "posterior.nc").read_bytes()).hexdigest(),
     ):  # fmt: skip
         assert words in define, words

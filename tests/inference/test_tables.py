@@ -179,7 +179,7 @@ def test_whole_weeks_and_cut_days_give_nearly_the_same_dose_intensity(made, as_r
     """The simulator fills the week in which treatment ends, the tables do not."""
     arm = made[0].arms[0]
     whole = np.quantile(100.0 * arm.history.given / arm.history.planned, [0.25, 0.5, 0.75])
-    np.testing.assert_allclose(whole, as_reported["rdi_mezigdomide/mezikd/all"], atol=0.6)
+    np.testing.assert_allclose(whole, as_reported["rdi_mezigdomide/mezikd/all"], atol=1.0)
 
 
 def test_columns_and_keys(tables):
