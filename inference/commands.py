@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .commands_report import report
+from .commands_simulate import simulate
 from .errors import InputError, input_error
 from .places import built_in_fit, check_out, find_posterior
 
@@ -101,6 +103,10 @@ def check(
     from .pipeline import run_check
 
     run_check(posterior, out, trials, seed)
+
+
+app.command()(report)
+app.command()(simulate)
 
 
 def validate(folder: Path, overrides: dict[str, int]) -> None:

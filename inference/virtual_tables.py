@@ -1,0 +1,126 @@
+"""The tables of one virtual trial, and the folder that holds them: complete or not there."""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from mezikd.model.scenario import Scenario
+from rich.console import Console
+
+from . import posterior_file
+from .define_page import define_text, versions_text
+from .errors import input_error
+from .exposure_tables import adex, nonmem
+from .finding_tables import adae, adlb, baseline_counts
+from .problem import Problem
+from .subject_tables import adsl, adtte
+from .table_columns import TABLES
+from .virtual_trial import Order, VirtualTrial, simulate_virtual_trial
+
+DEFINE = "define.md"
+PACKAGES = ("mezikd", "jax", "jaxlib", "numpy", "pandas")
+SUFFIXES = (".csv", ".parquet")
+OWN_FILES = frozenset({DEFINE, *(name + suffix for name in TABLES for suffix in SUFFIXES)})
+"""Files that `mezikd simulate` writes; a folder with others is not replaced."""
+console = Console(stderr=True, highlight=False)
+
+
+def tables_of(trial: VirtualTrial, study: str) -> dict[str, pd.DataFrame]:
+    """Return the tables of a simulated trial by name, arm after arm; ``study`` is the name of the fitted study."""
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES if name != "nonmem"}
+    for i, arm in enumerate(trial.arms):
+        baseline = baseline_counts(arm, np.random.default_rng([trial.order.seed, 13, i]))
+        doses = adex(arm, study)
+        parts["adex"].append(doses)
+        parts["adsl"].append(adsl(arm, baseline, doses, study))
+        parts["adlb"].append(adlb(arm, baseline, study))
+        parts["adae"].append(adae(arm, study))
+        parts["adtte"].append(adtte(arm, study))
+    # An empty part has no types to offer.
+    out = {name: pd.concat([x for x in some if len(x)] or some[:1], ignore_index=True) for name, some in parts.items()}
+    return out | {"nonmem": nonmem(out["adsl"], out["adex"], out["adlb"])}
+
+
+def check_folder(out: Path, overwrite: bool) -> None:
+    """Make sure that the tables may become ``out``.
+
+    Raises
+    ------
+    InputError: it holds tables and ``overwrite`` is not given, or it holds other files.
+    """
+    held = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
+    other = [name for name in held if name not in OWN_FILES]
+    if other:
+        raise input_error("--out", f"{out} holds other files, such as {other[0]}", "name another folder")
+    if held and not overwrite:
+        raise input_error("--out", f"{out} holds tables already", "name another --out, or --overwrite to replace them")
+
+
+def write_folder(out: Path, tables: Mapping[str, pd.DataFrame], define: str, suffix: str) -> None:
+    """Write tables and define.md to a temporary folder beside ``out``, which then takes its place."""
+    part, old = (out.absolute().parent / f".{out.name}.{word}" for word in ("part", "old"))
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        for name, table in tables.items():
+            if suffix == ".csv" or name == "nonmem":
+                table.to_csv(part / f"{name}.csv", index=False, lineterminator="\n")
+            else:
+                table.to_parquet(part / f"{name}{suffix}", index=False, engine="pyarrow")
+        (part / DEFINE).write_text(define, "utf-8")
+        if out.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            out.rename(old)
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def ordered_scenario(problem: Problem, regimen: Mapping[str, float], rdi: float | None) -> Scenario:
+    """Return the fitted regimen with the keys of ``regimen`` (dose_mg, days_on, cycle_days) replaced.
+
+    Raises
+    ------
+    InputError: more dosing days than the cycle has.
+    """
+    asked = {**{k: getattr(problem.target.design.regimen, k) for k in ("dose_mg", "days_on", "cycle_days")}, **regimen}
+    if asked["days_on"] > asked["cycle_days"]:
+        option = "--days-on" if "days_on" in regimen else "--cycle-days"
+        raise input_error(
+            option, f"{asked['days_on']} dosing days in a cycle of {asked['cycle_days']} days", "correct --days-on or --cycle-days",
+            allowed=f"days on from 1 to {asked['cycle_days']}",
+        )  # fmt: skip
+    return Scenario(regimen=replace(problem.target.design.regimen, **asked), rdi=rdi)
+
+
+def run_simulate(
+    posterior: Path, out: Path, order: Mapping, regimen: Mapping[str, float], rdi: float | None, suffix: str
+) -> None:
+    """Simulate one trial from the fit in ``posterior`` and write its tables to the folder ``out``.
+
+    ``order`` holds patients, arms, region, draw and seed of an ``Order``.
+    """
+    tree, problem = posterior_file.load(posterior)
+    asked = Order(scenario=ordered_scenario(problem, regimen, rdi), **order)
+    with console.status("simulating"):
+        trial = simulate_virtual_trial(np.asarray(tree["unconstrained_posterior"]["z"]), problem, asked)
+    study = problem.settings.study.name
+    tables = tables_of(trial, study)
+    provenance = {
+        "Posterior, SHA-256": hashlib.sha256(posterior.read_bytes()).hexdigest(),
+        "Posterior, made with": versions_text(str(tree.attrs["versions"])),
+        "Tables, made with": ", ".join(
+            f"{p} {metadata.version(p)}" for p in ("mezikd", "jax", "jaxlib", "numpy", "pandas")
+        ),
+    }
+    write_folder(out, tables, define_text(trial, problem, tables, suffix, provenance), suffix)
+    sizes = ", ".join(f"{name} {len(table)}" for name, table in tables.items())
+    console.print(f"{out}: {sizes} rows; {DEFINE} explains them")
+    if trial.extrapolated:
+        console.print("extrapolated: no reported number speaks of this regimen or mix of regions")
