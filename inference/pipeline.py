@@ -27,7 +27,7 @@ from .sampling import sample
 from .survival_covariance import simulated_block
 
 UNFINISHED = "unfinished"
-PREDICTIVE_DRAWS = 200
+PREDICTIVE_DRAWS = 400
 console = Console(stderr=True, highlight=False)
 
 
@@ -146,9 +146,10 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
         sampling_seconds=sampling_seconds,
     )
     console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
-    with console.status("simulated trials, check, figures"), ThreadPoolExecutor(1) as pool:
+    with console.status("simulated trials, check, figures"), ThreadPoolExecutor(CORES) as pool:
         mode = prior_scaled(geometry.centre, problem.parameters)
         integration_error = pool.submit(summary.integration_error, problem, mode)
+        pointwise = pool.submit(_pointwise, target, stacked.z)
         flat = stacked.z.reshape(-1, stacked.z.shape[-1])
         chosen = flat[np.linspace(0, len(flat) - 1, min(PREDICTIVE_DRAWS, len(flat))).astype(int)]
         simulated = check.predictive(problem.evidence, chosen, problem.parameters, target.design, s.seed)
@@ -160,7 +161,7 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
         }  # fmt: skip
         seconds = time.perf_counter() - begin
         tree = posterior_file.build_tree(
-            problem, stacked.z, stats, _pointwise(target, stacked.z), simulated,
+            problem, stacked.z, stats, pointwise.result(), simulated,
             posterior_file.attributes(problem, seconds, covariance),
         )  # fmt: skip
         parameters = summary.parameter_table(tree, problem)

@@ -22,7 +22,7 @@ from .sampler import BLOCK, Draws, Geometry, Sampler, frozen, run_chain
 from .step_size import common_step
 from .whitening import refined
 
-MORE_BLOCKS = 4
+MORE_BLOCKS = 2
 """Blocks by which every chain goes on at a time."""
 
 
@@ -85,6 +85,7 @@ def sample(
         starts = [partial(frozen, state, s, step) for state in states]
         while True:
             _, chains = run("chain", better, kept, pilot + adapt, starts)
+            chains = [blocks[:kept] for blocks in chains]  # a resumed run may have more of some
             draws = _stacked(chains, parameters, s.draws if kept == s.draw_blocks() else None)
             if kept >= most or mixed(draws.z):
                 break

@@ -73,34 +73,49 @@ def simulated_trials(
     """
     rng = np.random.default_rng([seed, 7])
     regions = {a: np.repeat(np.arange(len(REGIONS)), design.arm(a).regions) for a in ARMS}
+    most = max(len(r) for r in regions.values())
     draw = jax.jit(jax.vmap(lambda x: natural(x, parameters)))
     root = jax.random.key(seed)
-    for begin in range(0, len(z), BATCH):
-        size = min(BATCH, len(z) - begin)
-        # A last batch of another size would be compiled anew: it is filled up and cut.
-        rows = np.concatenate([z[begin : begin + size], np.repeat(z[-1:], BATCH - size, axis=0)])
-        theta = draw(jnp.asarray(rows))
-        effects, keys, treated = {}, {}, {}
-        for i, a in enumerate(ARMS):
-            effects[a] = jnp.asarray(rng.standard_normal((BATCH, len(EFFECTS), len(regions[a]))))
-            keys[a] = jax.vmap(lambda j, i=i: jax.random.fold_in(jax.random.fold_in(root, j), i))(
-                jnp.arange(begin, begin + BATCH)
-            )
-            sizes = design.arm(a)
-            treated[a] = rng.permuted(np.tile(np.arange(sizes.randomised) < sizes.treated, (BATCH, 1)), axis=1)
 
-        def history(a, theta=theta, effects=effects, keys=keys):
-            out = simulate_trials(theta, effects[a], regions[a], keys[a], a, design)
-            return jax.tree.map(np.asarray, out)
+    def history(a: str, theta, effects, keys) -> History:
+        # The smaller arm is filled up to the size of the other, so that one compiled program serves both.
+        n = len(regions[a])
+        z = jnp.pad(effects, ((0, 0), (0, 0), (0, most - n)))
+        out = simulate_trials(theta, z, np.pad(regions[a], (0, most - n)), keys, a, design)
+        return jax.tree.map(lambda x: np.asarray(x[:, :n]), out)
 
-        with ThreadPoolExecutor(len(ARMS)) as pool:  # a core for each arm
-            histories = dict(zip(ARMS, pool.map(history, ARMS), strict=True))
+    def trials(theta, treated, histories, size: int) -> Iterator[tuple[Trial, dict[str, float]]]:
+        found = {a: h.result() for a, h in histories.items()}
         for j in range(size):
             trial = {
-                a: ArmData(design.arm(a), regions[a], treated[a][j], jax.tree.map(lambda x, j=j: x[j], histories[a]))
+                a: ArmData(design.arm(a), regions[a], treated[a][j], jax.tree.map(lambda x, j=j: x[j], found[a]))
                 for a in ARMS
             }
             yield trial, {k: float(np.asarray(v)[j]) for k, v in theta.items()}
+
+    with ThreadPoolExecutor(len(ARMS)) as pool:  # a core for each arm
+        waiting = None
+        for begin in range(0, len(z), BATCH):
+            size = min(BATCH, len(z) - begin)
+            # A last batch of another size would be compiled anew: it is filled up and cut.
+            rows = np.concatenate([z[begin : begin + size], np.repeat(z[-1:], BATCH - size, axis=0)])
+            theta = draw(jnp.asarray(rows))
+            histories, treated = {}, {}
+            for i, a in enumerate(ARMS):
+                effects = jnp.asarray(rng.standard_normal((BATCH, len(EFFECTS), len(regions[a]))))
+                keys = jax.vmap(lambda j, i=i: jax.random.fold_in(jax.random.fold_in(root, j), i))(
+                    jnp.arange(begin, begin + BATCH)
+                )
+                sizes = design.arm(a)
+                treated[a] = rng.permuted(np.tile(np.arange(sizes.randomised) < sizes.treated, (BATCH, 1)), axis=1)
+                histories[a] = pool.submit(history, a, theta, effects, keys)
+                if begin == 0:
+                    histories[a].result()  # compiled once, not by two threads at once
+            if waiting is not None:  # reduced by the caller while the next batch is simulated
+                yield from trials(*waiting)
+            waiting = theta, treated, histories, size
+        if waiting is not None:
+            yield from trials(*waiting)
 
 
 def _safety(day: Callable[[History], Values]):
