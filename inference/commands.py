@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .commands_predict import predict
 from .errors import InputError, input_error
 from .places import built_in_fit, check_out, find_posterior
 
@@ -101,6 +102,9 @@ def check(
     from .pipeline import run_check
 
     run_check(posterior, out, trials, seed)
+
+
+app.command()(predict)
 
 
 def validate(folder: Path, overrides: dict[str, int]) -> None:
