@@ -109,11 +109,12 @@ def daily_constants(ind: Individuals, structure, steps: int) -> _Daily:
     )
 
 
-def day(state, dose, c: _Daily, structure, steps: int):
+def day(state, dose, c: _Daily, structure, steps: int, support=None):
     """Return ``(amount, arrest, chain)`` a day later and the day's tumour block.
 
     ``dose`` (mg) is taken at the start of the day. Exact: amount, the mean block over both stages of each step
-    (exposure.day_mean_block), towards which the arrest relaxes, and the day mean of the tumour block.
+    (exposure.day_mean_block), towards which the arrest relaxes, and the day mean of the tumour block. ``support``: what G-CSF multiplies
+    (neutrophils.Support), None without it.
     """
     amount, arrest, chain = state
     amount = amount + c.dose * dose
@@ -124,7 +125,10 @@ def day(state, dose, c: _Daily, structure, steps: int):
         power_g, power_1 = power * c.shrink_g, power * c.shrink_1
         first = c.scale_g * log((1.0 + power) / (1.0 + power_g))
         second = c.scale_1 * log((1.0 + power_g) / (1.0 + power_1))
-        chain = structure.advance(chain, arrest, first, second, c.marrow)
+        if support is None:
+            chain = structure.advance(chain, arrest, first, second, c.marrow)
+        else:
+            chain = structure.advance_supported(chain, arrest, first, second, c.marrow, support)
         arrest = first + (arrest - first) * c.keep_g
         arrest = second + (arrest - second) * c.keep_1
         power = power_1

@@ -1,234 +1,295 @@
-"""The exact patient: held or not, reduced or not, infected or not, day by day, from explicit random keys.
+"""The exact patient: held or not, reduced or not, infected or not, day by day, under any scenario, from explicit keys.
 
-Same definitions as the mean-field model (course.py, outcomes.py), with discrete events instead of probabilities:
-one weekly scan with a daily scan inside, vectorised over patients; dosing ends when treatment ends.
+Same definitions as the mean-field model (course.py, outcomes.py), with discrete events instead of probabilities: one
+weekly scan with a daily scan inside, vectorised over patients. A scenario enters as arrays (plan.py), so all scenarios of a
+horizon share one compiled program. Dosing ends when treatment ends.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from . import infection, observation, progression, rules
+from . import fate, gcsf, holds, infection, infections, observation, progression, rules
+from .chance import Chance
 from .course import daily_constants, day, start
+from .elementary import log
+from .history import NEVER, WINDOW_DAYS, History, Realised, Record
 from .individuals import individuals
 from .outcomes import SAFETY_WEEKS
 from .parameters import RECHECK_DELAY_DAYS
 from .patients import Cohort
+from .plan import Plan, plan_of
+from .scenario import Scenario
+from .structures import STRUCTURES
 from .trial_design import Design
 
-NEVER = 1e6
-"""Day of an event that did not happen."""
-_KINDS = 4
-"""Infections: severe or not, concurrent with a count below 1.0 or not; four independent Poisson processes given frailty."""
+__all__ = ["NEVER", "History", "Realised", "Record", "simulate", "simulate_batch", "simulate_trials"]
 
-
-class History(NamedTuple):
-    """What a patient's record would hold; days since randomisation, NEVER where it did not happen. Shape ``patients``."""
-
-    cutoff: Float[Array, "patients"]
-    lost: Float[Array, "patients"]
-    """End of progression follow-up for other reasons."""
-    progression: Float[Array, "patients"]
-    death: Float[Array, "patients"]
-    stop: Float[Array, "patients"]
-    """End of treatment: progression, death or another reason; not data cutoff."""
-    given: Float[Array, "patients"]
-    """Dose taken, mg, up to end of treatment or data cutoff."""
-    planned: Float[Array, "patients"]
-    first_grade2: Float[Array, "patients"]
-    """First count below 1.5."""
-    first_grade3: Float[Array, "patients"]
-    first_hold: Float[Array, "patients"]
-    first_reduction: Float[Array, "patients"]
-    """First reduction for neutropenia."""
-    other_reduction: Float[Array, "patients"]
-    """1 with a reduction for other causes."""
-    first_febrile: Float[Array, "patients"]
-    episode_days: Float[Array, "patients"]
-    """Duration of the first episode of grade >= 3 neutropenia; NEVER where none or unfinished."""
-    severe: Float[Array, "patients"]
-    """First severe infection."""
-    any_infection: Float[Array, "patients"]
-    concurrent: Float[Array, "patients"]
-    """First infection concurrent with a count below 1.0."""
-    grade4: Float[Array, "patients"]
-    """1 where the severe infection is of grade 4."""
-    fatal: Float[Array, "patients"]
-    """1 where it is fatal."""
+FollowUp = Literal["trial", "horizon"]
+"""Up to the trial's data cutoff, with drop-out; or everybody to the end of the plan."""
+_BEFORE_FIRST_DAY = 1 << 20
+"""Counter of the random numbers drawn once per patient: beyond every week."""
+_SAFETY_DAYS = 7.0 * SAFETY_WEEKS
 
 
 class _State(NamedTuple):
-    amount: Array
-    arrest: Array
-    chain: Any
-    ledger: rules.Ledger
-    effect: Array
+    drug: Any
+    """Amount, arrest and chain."""
+    dosing: holds.Dosing
+    course: gcsf.Course
+    effect: Float[Array, "patients"]
     phase: Int[Array, "patients"]
-    """0 on treatment, 1 off with the tumour effect, 2 off without, 3 progressed, 4 dead."""
-    budget: Float[Array, "kinds patients"]
-    """What is left of each infection process's exponential waiting time."""
-    infected: Float[Array, "kinds patients"]
-    episode: Array
+    budget: Float[Array, "2 patients"]
+    episode: Float[Array, "patients"]
     """Day on which the current episode of neutropenia began; NEVER outside one."""
-    record: History
-
-
-def _uniform(key, shape):
-    return jax.random.uniform(key, shape, minval=1e-12, maxval=1.0)
+    recheck: Float[Array, "patients"]
+    """Uniform number over the probability that the episode is still on: it ends when this passes 1."""
+    history: History
 
 
 def _first(day_of, happened, now):
     return jnp.where(happened & (day_of >= NEVER), now, day_of)
 
 
-def simulate(theta, z, region, key, arm: str, design: Design, weeks: int | None = None) -> History:
-    """Return the history of one arm's patients.
+def simulate(
+    theta,
+    z,
+    region,
+    key,
+    plan: Plan,
+    structure_name: str = "arrest",
+    steps: int = 1,
+    follow_up: FollowUp = "horizon",
+    record: bool = False,
+    realised: Realised | None = None,
+) -> History | tuple[History, Record]:
+    """Return the history of each patient, and with ``record`` the course behind it.
 
-    ``z`` are the patients' standard normal effects, shape ``(effects, patients)``, ``region`` their regions; every chance
-    comes from ``key``. In arm ``kd`` no mezigdomide is given. The follow-up ends with ``weeks`` at the latest
-    (default: the design's horizon).
+    ``theta`` holds the parameters in natural units (without SUPPORT: their prior medians), ``z`` the patients' standard
+    normal effects, shape ``(effects, patients)``, ``region`` their regions, ``plan`` the scenario (``plan_of``). Every chance
+    comes from ``key``: with the same key two plans share it, patient by patient. ``realised`` replays a dosing ledger; no
+    rule acts then. ``steps`` are integration steps a day.
     """
-    weeks = design.horizon_weeks if weeks is None else weeks
-    structure, regimen = design.structure, design.regimen
-    n = region.shape[0]
+    structure, weeks, n = STRUCTURES[structure_name], plan.visit.shape[0], region.shape[0]
+    theta = gcsf.support_medians() | dict(theta)
     ind = individuals(theta, Cohort(z, region, np.zeros(0)), structure)
-    constants = daily_constants(ind, structure, design.steps_per_day)
-    sigma, drug = theta["sigma_anc"], arm == "mezikd"
-    rule = rules.HoldRule(theta["hold_grade3"], theta["reduce_after_hold"], sigma)
-    factors = jnp.asarray(regimen.level_factors())
-    planned = jnp.asarray(regimen.planned(weeks)) * (1.0 if drug else 0.0)
-    visit = jnp.asarray(regimen.is_visit(weeks))
-    due = visit & jnp.asarray(regimen.is_dosing(weeks) & drug)
-    keys = iter(jax.random.split(key, 8))
-    spread = theta["followup_sd"] * jax.random.normal(next(keys), (n,))
-    cutoff = jnp.minimum(theta["followup_months"] * jnp.exp(spread) * progression.MONTH_DAYS, 7.0 * weeks)
-    lost = -jnp.log(_uniform(next(keys), (n,))) / theta[f"dropout_{arm}"] * progression.MONTH_DAYS
+    constants = daily_constants(ind, structure, steps)
+    sigma = theta["sigma_anc"]
+
+    def of_arm(name):
+        return jnp.where(plan.drug, theta[f"{name}_mezikd"], theta[f"{name}_kd"])
+
+    luck = Chance(key, _BEFORE_FIRST_DAY, n)
+    cutoff_drawn = theta["followup_months"] * jnp.exp(theta["followup_sd"] * luck.normal()) * progression.MONTH_DAYS
+    drop_out = luck.exponential() / of_arm("dropout") * progression.MONTH_DAYS
+    if follow_up == "trial":
+        cutoff, lost = jnp.minimum(cutoff_drawn, 7.0 * weeks), drop_out
+    else:
+        cutoff, lost = jnp.full(n, 7.0 * weeks), jnp.full(n, NEVER)
+    policy_from = cutoff_drawn - plan.gcsf.start_before_cutoff
     variance = theta["infection_frailty_sd"] ** 2
-    frailty = jax.random.gamma(next(keys), 1.0 / variance, (n,)) * variance
+    frailty = jax.random.gamma(jax.random.fold_in(key, 1), 1.0 / variance, (n,)) * variance
     ratio = jnp.maximum(theta["infection_any_ratio"], 1.0)
-    share = jnp.stack([jnp.ones(()), ratio - 1.0])
-    reference = progression.reference_effect(theta)
+    grade4 = luck.uniform() < of_arm("infection_grade4")
+    fatal = luck.uniform() < theta["infection_fatal"]
+    untouched = jnp.exp(theta["other_reduction"] * jnp.log(ind.intensity))
+    other_reduction = (luck.uniform() > untouched) & ~plan.fixed_rdi & plan.drug
+    intensity = jnp.where(plan.fixed_rdi, plan.rdi, ind.intensity)
+    factors = jnp.asarray(plan.factors)
     keep = jnp.exp(-7.0 / theta["tumour_memory_days"])
     base = progression.baseline_hazard(theta, weeks)
+    early = 1.0 + of_arm("infection_early") * jnp.exp(
+        -(jnp.arange(7.0 * weeks) + 0.5) / theta["infection_early_days"]
+    ).reshape(weeks, 7)
     recheck = observation.recheck_probability(theta["recheck_days"])
-    untouched = jnp.exp(theta["other_reduction"] * jnp.log(ind.intensity))
-    grade4 = _uniform(next(keys), (n,)) < theta[f"infection_grade4_{arm}"]
-    fatal = _uniform(next(keys), (n,)) < theta["infection_fatal"]
+    weekly_hazards = fate.hazards(theta, of_arm("stop_rate"))
+    infection_rate = frailty * ind.infection_rate
 
-    def one_day(carry, x):
-        amount, arrest, chain, budget, infected, episode, finished = carry
-        today, dose, active, fever_key = x
-        log_anc = ind.log_anc0 + jnp.log(structure.blood(chain, ind.marrow))
-        below = observation.below_limit(log_anc, sigma)
-        early = 1.0 + theta[f"infection_early_{arm}"] * jnp.exp(-(today + 0.5) / theta["infection_early_days"])
-        rate = frailty * ind.infection_rate * early * infection.daily_ratio(log_anc, arrest, theta)
-        rates = (rate * jnp.stack([below, 1.0 - below])[None] * share[:, None, None]).reshape(_KINDS, -1)
-        left = budget - rates
-        when = today + budget / jnp.maximum(rates, 1e-300)
-        infected = jnp.where((left <= 0.0) & (infected >= NEVER), when, infected)
-        recovers = _uniform(fever_key, (n,)) < recheck * (1.0 - below)
-        ends = (today - episode > RECHECK_DELAY_DAYS) & recovers
-        finished = jnp.where(ends & (finished >= NEVER), today - episode, finished)
-        episode = jnp.where(ends, NEVER, episode)
-        drug_state, tumour = (amount, arrest, chain), jnp.zeros(n)
-        if drug:  # else they stay at their baseline
-            drug_state, tumour = day(drug_state, dose * active, constants, structure, design.steps_per_day)
-        return (*drug_state, left, infected, episode, finished), (tumour, dose * active)
+    def without_drug(state, doses, supported, strength):
+        blood, arrest = structure.blood(state[2], ind.marrow), state[1]
+        return state, strength, jnp.broadcast_to(blood, (7, n)), jnp.broadcast_to(arrest, (7, n)), jnp.zeros(n)
+
+    def with_drug(state, doses, supported, strength):
+        def one_day(carry, dose):
+            state, tumour = carry
+            out = structure.blood(state[2], ind.marrow), state[1]
+            state, block = day(state, dose, constants, structure, steps)
+            return (state, tumour + block), out
+
+        (state, tumour), (blood, arrest) = jax.lax.scan(one_day, (state, jnp.zeros(n)), doses)
+        return state, strength, blood, arrest, tumour / 7.0
+
+    def with_both(state, doses, supported, strength):
+        def one_day(carry, x):
+            state, strength, tumour = carry
+            dose, on = x
+            out = structure.blood(state[2], ind.marrow), state[1]
+            strength, mean = gcsf.relax(strength, on, theta)
+            state, block = day(state, dose, constants, structure, steps, gcsf.effects(mean, theta))
+            return (state, strength, tumour + block), out
+
+        carry, (blood, arrest) = jax.lax.scan(one_day, (state, strength, jnp.zeros(n)), (doses, supported))
+        state, strength, tumour = carry
+        return state, strength, blood, arrest, tumour / 7.0
 
     def one_week(s: _State, x):
-        w, doses, visit_now, due_now, base_now, week_key = x
-        now = 7.0 * w
-        k = jax.random.split(week_key, 7)
-        on = (s.phase == 0) & (now < cutoff)
-        latent = ind.log_anc0 + jnp.log(structure.blood(s.chain, ind.marrow))
-        count = latent + sigma * jax.random.normal(k[0], (n,))
-        u_hold, u_reduce = _uniform(k[1], (n,)), _uniform(k[2], (n,))
-        ledger = rules.advance_exact(s.ledger, count, u_hold, u_reduce, rule, due_now, len(factors))
-        seen, r = on & visit_now, s.record
+        w, planned, visit, due, base_now, early_now, primary, replay = x
+        now, h = 7.0 * w, s.history
+        luck = Chance(key, w, n)
+        on = (s.phase == fate.TREATED) & (now < cutoff)
+        treated = on & ~s.dosing.ended
+        latent = ind.log_anc0 + log(structure.blood(s.drug[2], ind.marrow))
+        count = latent + sigma * luck.normal()
+        u_hold, u_reduce, u_febrile, u_recheck = (luck.uniform() for _ in range(4))
+        seen = on & visit
+        unscheduled = treated & s.dosing.held & ~visit
         starts = seen & (count < rules.LOG_GRADE3) & (s.episode >= NEVER)
-        febrile = starts & (_uniform(k[3], (n,)) < theta["febrile_share"])
-        held = (ledger.held > 0.5) & (s.ledger.held < 0.5)
-        reduced = ledger.level > s.ledger.level
-        r = r._replace(
-            first_grade2=_first(r.first_grade2, seen & (count < observation.LOG_GRADE2), now),
-            first_grade3=_first(r.first_grade3, seen & (count < rules.LOG_GRADE3), now),
-            first_hold=_first(r.first_hold, on & held, now),
-            first_reduction=_first(r.first_reduction, on & reduced, now),
-            first_febrile=_first(r.first_febrile, febrile, now),
-        )
+        febrile = starts & (u_febrile < theta["febrile_share"])
+        counted = holds.Counted(count, u_hold, u_reduce, febrile)
+        dosing = s.dosing
+        if realised is None:
+            dosing = holds.advance(
+                s.dosing, now, counted, due, plan.holds, plan.lowest, theta["hold_grade3"], theta["reduce_after_hold"]
+            )
+        begins = on & (dosing.holds > s.dosing.holds)
+        first_grade4 = _first(h.first_grade4, (seen | unscheduled) & (count < rules.LOG_GRADE4), now)
         episode = jnp.where(starts, now, s.episode)
-        active = ind.intensity * factors[ledger.level] * (1.0 - ledger.held) * on
+        still = jnp.where(starts, u_recheck, s.recheck)
+        active = intensity * factors[dosing.level] * (on & ~dosing.held & ~dosing.ended)
+        grade4_or_febrile = ((seen | unscheduled) & (count < rules.LOG_GRADE4)) | febrile
+        course = gcsf.react(s.course, now, grade4_or_febrile, on & (now + 1.0 >= policy_from), plan.gcsf)
         days = now + jnp.arange(7.0)
-        carry = (s.amount, s.arrest, s.chain, s.budget, s.infected, episode, r.episode_days)
-        carry, (tumour, taken) = jax.lax.scan(
-            lambda c, x: one_day(c, (x[0], x[1], active, x[2])), carry, (days, doses, jax.random.split(k[4], 7))
+        if realised is None:
+            doses = planned[:, None] * active
+            allowed = on & (days[:, None] >= policy_from)
+            supported = gcsf.given(course, days[:, None], primary[:, None], allowed, plan.gcsf)
+        else:
+            doses, supported = replay.dose, replay.gcsf > 0.5
+        drug_state, strength, blood, arrest, block = jax.lax.switch(
+            plan.mode, (without_drug, with_drug, with_both), s.drug, doses, supported * 1.0, s.course.strength
         )
-        amount, arrest, chain, budget, infected, episode, finished = carry
+        log_anc = ind.log_anc0 + log(blood)
+        below = observation.below_limit(log_anc, sigma)
+        hazard = infection_rate * early_now[:, None] * infection.daily_ratio(log_anc, arrest, theta)
+        budget, infected = infections.week(s.budget, hazard, below, now, ratio, luck)
+        ended, finished = jnp.full(n, NEVER), h.episode_days
+        for j in range(7):  # counts on any day, once the episode has lasted RECHECK_DELAY_DAYS
+            may_end = now + j - episode > RECHECK_DELAY_DAYS
+            still = jnp.where(may_end, still / (1.0 - recheck * (1.0 - below[j])), still)
+            ends = may_end & (still >= 1.0)
+            finished = jnp.where(ends & (finished >= NEVER), now + j - episode, finished)
+            ended = jnp.where(ends, now + j, ended)
+            episode = jnp.where(ends, NEVER, episode)
 
-        block = tumour.mean(axis=0)
         effect = jnp.where(on, block + (s.effect - block) * keep, s.effect)
+        severe_at = infected.day[0]
+        safety_end = jnp.minimum(h.stop + _SAFETY_DAYS, cutoff)
+        is_first = h.severe >= NEVER
+        killed = fatal & is_first & (severe_at < safety_end) & (s.phase < fate.PROGRESSED)
         base_i = base_now * ind.progression_frailty
-        treated_hazard = base_i * jnp.exp(-theta["tumour_effect"] * effect / reference)
-        death = theta["death_rate"] * progression.WEEK_MONTHS
-        other = jnp.where(s.phase == 0, theta[f"stop_rate_{arm}"] * progression.WEEK_MONTHS,
-                          jnp.where(s.phase == 1, 7.0 / theta["tumour_memory_days"], 0.0))  # fmt: skip
-        progress = jnp.where(s.phase <= 1, treated_hazard, base_i)
-        after = s.phase == 3
-        progress = jnp.where(after, 0.0, progress)
-        dying = jnp.where(after, theta["post_progression_death"] * progression.WEEK_MONTHS, death)
-        total = progress + dying + other
-        wait = -jnp.log(_uniform(k[5], (n,))) / total
-        event = (wait < 1.0) & (s.phase < 4)
-        which = _uniform(k[6], (n,)) * total
-        progresses, dies = event & (which < progress), event & (which >= progress) & (which < progress + dying)
-        at = now + 7.0 * jnp.minimum(wait, 1.0)
-        infected_at = jnp.minimum(infected[0], infected[1])
-        safety_end = jnp.minimum(r.stop + 7.0 * SAFETY_WEEKS, cutoff)
-        killed = fatal & (infected_at >= now) & (infected_at < now + 7.0) & (infected_at < safety_end) & (s.phase < 3)
-        dies = dies | killed
-        progresses = progresses & ~killed
-        at = jnp.where(killed, infected_at, at)
-        leaves = event | killed
-        phase = jnp.where(leaves & ~progresses & ~dies, s.phase + 1, s.phase)
-        phase = jnp.where(dies, 4, jnp.where(progresses, 3, phase))
-        r = r._replace(
-            progression=_first(r.progression, progresses, at),
-            death=_first(r.death, dies, at),
-            stop=_first(r.stop, leaves & (s.phase == 0), at),
-            given=r.given + taken.sum(axis=0),
-            planned=r.planned + jnp.where(on, doses.sum(), 0.0),
+        event = fate.week(s.phase, effect, base_i, killed, severe_at, now, weekly_hazards, luck)
+        collected = now < safety_end
+        in_window = collected & (now < WINDOW_DAYS)
+        lowest = jnp.where(collected, log_anc.min(axis=0), NEVER)
+        stop = _first(h.stop, event.ends, event.at)
+        over = dosing.ended & ~s.dosing.ended & on
+        concurrent = jnp.where(infected.concurrent, infected.day, NEVER).min(axis=0)
+        h = h._replace(
+            first_grade2=_first(h.first_grade2, seen & (count < observation.LOG_GRADE2), now),
+            first_grade3=_first(h.first_grade3, seen & (count < rules.LOG_GRADE3), now),
+            first_grade4=first_grade4,
+            first_hold=_first(h.first_hold, begins, now),
+            holds=h.holds + begins,
+            first_reduction=_first(h.first_reduction, on & (dosing.level > s.dosing.level), now),
+            first_febrile=_first(h.first_febrile, febrile, now),
             episode_days=finished,
+            progression=_first(h.progression, event.progresses, event.at),
+            death=_first(h.death, event.dies, event.at),
+            stop=stop,
+            drug_stop=jnp.minimum(jnp.where(over, now, h.drug_stop), stop),
+            given=h.given + doses.sum(axis=0),
+            planned=h.planned + jnp.where(on & ~dosing.ended, planned.sum(), 0.0),
+            severe=jnp.minimum(h.severe, severe_at),
+            any_infection=jnp.minimum(h.any_infection, infected.day.min(axis=0)),
+            concurrent=jnp.minimum(h.concurrent, concurrent),
+            nadir=jnp.minimum(h.nadir, lowest),
+            nadir_cycle1=jnp.where(now < plan.cycle_days, jnp.minimum(h.nadir_cycle1, lowest), h.nadir_cycle1),
+            anc_day28=jnp.where(w == 3, log_anc[6], h.anc_day28),
+            days_below_1=h.days_below_1 + in_window * (log_anc < rules.LOG_GRADE3).sum(axis=0),
+            days_below_half=h.days_below_half + in_window * (log_anc < rules.LOG_GRADE4).sum(axis=0),
+            days_counted=h.days_counted + 7.0 * in_window,
+            gcsf_days=h.gcsf_days + supported.sum(axis=0),
         )
-        return _State(amount, arrest, chain, ledger, effect, phase, budget, infected, episode, r), None
+        course = course._replace(strength=strength)
+        state = _State(drug_state, dosing, course, effect, event.phase, budget, episode, still, h)
+        if not record:
+            return state, None
+        now_seen = seen | unscheduled
+        grade = infections.grades(infected, is_first, grade4, fatal, of_arm("infection_grade4"), luck)
+        return state, Record(
+            jnp.exp(log_anc), arrest, doses, supported * 1.0, on, jnp.where(now_seen, jnp.exp(count), jnp.nan),
+            unscheduled, dosing.held & on, dosing.level, starts, febrile, ended, infected.day, grade,
+            infections.durations(infected, luck), infected.concurrent,
+        )  # fmt: skip
 
     never, zero = jnp.full(n, NEVER), jnp.zeros(n)
-    record = History(
-        cutoff=cutoff, lost=lost, progression=never, death=never, stop=never, given=zero, planned=zero,
-        first_grade2=never, first_grade3=never, first_hold=never, first_reduction=never,
-        other_reduction=(_uniform(next(keys), (n,)) > untouched).astype(float), first_febrile=never,
-        episode_days=never, severe=never, any_infection=never, concurrent=never, grade4=grade4.astype(float),
-        fatal=fatal.astype(float),
+    history = History(
+        cutoff=cutoff, lost=lost, progression=never, death=never, stop=never, drug_stop=never, given=zero, planned=zero,
+        first_grade2=never, first_grade3=never, first_grade4=never, first_hold=never, holds=jnp.zeros(n, int),
+        first_reduction=never, other_reduction=other_reduction.astype(float), first_febrile=never, episode_days=never,
+        severe=never, any_infection=never, concurrent=never, grade4=grade4.astype(float), fatal=fatal.astype(float),
+        nadir_cycle1=never, nadir=never, anc_day28=ind.log_anc0, days_below_1=zero, days_below_half=zero,
+        days_counted=zero, gcsf_days=zero,
     )  # fmt: skip
     state = _State(
-        *start(ind, structure, (n,)),
-        rules.Ledger(jnp.zeros(n, int), zero), zero, jnp.zeros(n, int),
-        -jnp.log(_uniform(next(keys), (_KINDS, n))), jnp.full((_KINDS, n), NEVER), never, record,
+        start(ind, structure, (n,)), holds.start(n), gcsf.no_course(n), zero, jnp.zeros(n, int),
+        infections.first_budgets(luck, ratio), never, zero, history,
     )  # fmt: skip
-    weekly = (jnp.arange(weeks), planned, visit, due, base, jax.random.split(next(keys), weeks))
-    end = jax.lax.scan(one_week, state, weekly)[0]
-    infected = end.infected
-    return end.record._replace(
-        severe=jnp.minimum(infected[0], infected[1]),
-        any_infection=infected.min(axis=0),
-        concurrent=jnp.minimum(infected[0], infected[2]),
+    weekly = (jnp.arange(weeks), plan.planned, plan.visit, plan.due, base, early, plan.gcsf.primary, realised)
+    end, course = jax.lax.scan(one_week, state, jax.tree.map(jnp.asarray, weekly))
+    h = end.history
+    h = h._replace(nadir=jnp.exp(h.nadir), nadir_cycle1=jnp.exp(h.nadir_cycle1), anc_day28=jnp.exp(h.anc_day28))
+    return (h, _collected(course, h)) if record else h
+
+
+def _collected(course: Record, h: History) -> Record:
+    """Return the record with infections cut where a trial no longer collects them."""
+    seen = course.infection <= jnp.minimum(jnp.minimum(h.stop + _SAFETY_DAYS, h.cutoff), h.death)
+    last = jnp.where(course.infection_grade == 5, 0.0, course.infection_days)
+    return course._replace(
+        infection=jnp.where(seen, course.infection, NEVER),
+        infection_grade=jnp.where(seen, course.infection_grade, 0),
+        infection_days=jnp.where(seen, last, 0.0),
+        infection_concurrent=course.infection_concurrent & seen,
     )
 
 
-@partial(jax.jit, static_argnames=("arm", "design"))
-def simulate_trials(theta, z, region, keys, arm: str, design: Design) -> History:
-    """Return ``simulate`` for many trials at once: ``theta`` leaves, ``z`` and ``keys`` have the trials first."""
-    return jax.vmap(lambda t, x, k: simulate(t, x, region, k, arm, design))(theta, z, keys)
+@partial(jax.jit, static_argnames=("structure_name", "steps", "follow_up", "record"))
+def simulate_batch(
+    theta,
+    z,
+    region,
+    keys,
+    plan: Plan,
+    structure_name: str = "arrest",
+    steps: int = 1,
+    follow_up: FollowUp = "horizon",
+    record: bool = False,
+    realised: Realised | None = None,
+):
+    """Return ``simulate`` for many draws at once: ``theta`` leaves, ``z``, ``keys`` and ``realised`` have the draws first."""
+
+    def one(theta, z, key, realised):
+        return simulate(theta, z, region, key, plan, structure_name, steps, follow_up, record, realised)
+
+    return jax.vmap(one)(theta, z, keys, realised)
+
+
+def simulate_trials(theta, z, region, keys, arm: Literal["mezikd", "kd"], design: Design) -> History:
+    """Return the patients of one arm of the reported trial, many trials at once; its own regimen, rules and follow-up."""
+    plan = plan_of(Scenario(regimen=design.regimen, arm=arm), design.horizon_weeks)
+    return simulate_batch(theta, z, region, keys, plan, design.structure_name, design.steps_per_day, "trial")

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .elementary import log
-from .neutrophils import mean_over_step
+from .neutrophils import Support, mean_over_step
 
 
 class Marrow(NamedTuple):
@@ -70,17 +70,35 @@ def advance(chain: Chain, arrest, first, second, c: tuple[Marrow, float]) -> Cha
     return step(chain, arrest, (first, second), 0.0, marrow, h)
 
 
-def step(chain: Chain, arrest, block, k_ikaros, marrow: Marrow, h: float) -> Chain:
+def advance_supported(chain: Chain, arrest, first, second, c: tuple[Marrow, float], support: Support) -> Chain:
+    """Return the chain a step later under G-CSF: s_P times the cells enter transit, whose rate is s_T k.
+
+    The chain has one rate, so blood turns over at s_T k too and settles at s_P without drug. Endogenous G-CSF is what the
+    feedback on P stands for: while G-CSF is given, P does not shrink because blood is above baseline.
+    """
+    marrow, h = c
+    return step(chain, arrest, (first, second), 0.0, marrow, h, support)
+
+
+def step(chain: Chain, arrest, block, k_ikaros, marrow: Marrow, h: float, support: Support | None = None) -> Chain:
     """Return the chain ``h`` days later.
 
     ``block`` is the kill E: its mean over the step, or the pair of means of ``neutrophils.step``. ``arrest``
     and ``k_ikaros`` belong to the interface and are not used: the kill follows the drug without delay.
-    Second order in h, positive for every step.
+    Second order in h, positive for every step. ``support``: as in ``advance_supported``.
     """
     x = marrow.k_transit * h
     first, second = block if isinstance(block, tuple) else (block, block)
     open_ = 1.0 - mean_over_step(block)
-    call = jnp.exp(-marrow.feedback * log(chain.blood))
+
+    def feedback(blood):
+        call = jnp.exp(-marrow.feedback * log(blood))
+        if support is None:
+            return call
+        given = jnp.minimum(support.production - 1.0, 1.0)  # 0 without G-CSF: continuous as it comes and goes
+        return call + given * jnp.maximum(1.0 - call, 0.0)
+
+    call = feedback(chain.blood)
     half = 0.5 * x * (open_ * call - 1.0)
     middle = chain.log_p + half
     # The line has the mean and the rise of P over the step. For an exponential P the mean is sinh(half)/half
@@ -88,17 +106,19 @@ def step(chain: Chain, arrest, block, k_ikaros, marrow: Marrow, h: float) -> Cha
     # falls from ``first`` to ``second`` makes log P sag within the step, by k h (1/C)^gamma / 6 of that fall.
     sag = x * call * (first - second) / 6.0
     mean = jnp.exp(middle - sag) * (1.0 + half * half / 6.0 * (1.0 + half * half / 20.0))
+    y = x
+    if support is not None:
+        mean, y = mean * support.production, x * support.transit
     rise = 2.0 * jnp.tanh(half) * mean
     # Behind a line each pool lags the one before by 1/k; deviations d decay as e^-x sum_j x^j/j! d_(i-j).
-    before, after, lag = mean - 0.5 * rise, mean + 0.5 * rise, rise / x
+    before, after, lag = mean - 0.5 * rise, mean + 0.5 * rise, rise / y
     d1, d2 = chain.t1 - before + lag, chain.t2 - before + 2.0 * lag
     d3, d4 = chain.t3 - before + 3.0 * lag, chain.blood - before + 4.0 * lag
-    w0 = jnp.exp(-x)
-    w1, w2, w3 = w0 * x, w0 * x**2 / 2.0, w0 * x**3 / 6.0
+    w0 = jnp.exp(-y)
+    w1, w2, w3 = w0 * y, w0 * y**2 / 2.0, w0 * y**3 / 6.0
     c = after - 4.0 * lag + w0 * d4 + w1 * d3 + w2 * d2 + w3 * d1
-    call = jnp.exp(-marrow.feedback * log(c))
     return Chain(
-        log_p=middle + 0.5 * x * (open_ * call - 1.0),
+        log_p=middle + 0.5 * x * (open_ * feedback(c) - 1.0),
         t1=after - lag + w0 * d1,
         t2=after - 2.0 * lag + w0 * d2 + w1 * d1,
         t3=after - 3.0 * lag + w0 * d3 + w1 * d2 + w2 * d1,

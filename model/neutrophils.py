@@ -144,6 +144,17 @@ def arrest_after(arrest, block, k_ikaros, h: float):
     return _relax(arrest, second, k_ikaros * ((1.0 - TR_SHARE) * h))[0]
 
 
+class Support(NamedTuple):
+    """What G-CSF multiplies; 1 without it; fields broadcast over patients."""
+
+    production: Float[Array, "*#patients"]
+    """s_P: cells that enter maturation."""
+    transit: Float[Array, "*#patients"]
+    """s_T: rate of maturation."""
+    egress: Float[Array, "*#patients"]
+    """s_E: level up to which the reserve fills the blood."""
+
+
 class Prepared(NamedTuple):
     """What a step needs and no step changes: computed once outside the scan; fields broadcast over patients."""
 
@@ -223,6 +234,31 @@ def advance(chain: Chain, arrest, first, second, c: Prepared) -> Chain:
     w = (1.0 - g) / (2.0 - g) * h
     ends = implicit(e1 * x2 - e0 * chain.t2, e1 * x3 - e0 * chain.t3, e1 * xm - e0 * chain.mature, w, t1_1, open_1)
     return Chain(log_p, t1_1, *ends)
+
+
+def advance_supported(chain: Chain, arrest, first, second, c: Prepared, support: Support) -> Chain:
+    """Return the chain a step later under G-CSF (an assumption: no data exist against a maturation block).
+
+    Transit: F0 becomes s_T F0 in every maturing pool. Production: s_P times the cells enter, so that without drug the
+    maturing pools settle at s_P/s_T and the marrow releases s_P times as much; the arrested step keeps its shape
+    relative to that pool (V and K times s_P/s_T) and its block: 1 - A still multiplies it. Egress: blood is filled up
+    to s_E times its baseline while the reserve lasts (b becomes s_E b). With s = 1 this is ``advance``.
+    """
+    m, h = c.marrow, c.h
+    f0, gain = c.f0 * support.transit, support.production / support.transit
+    r1, drain, b = (f0 + 3.0 * m.k_death) * h, f0 + m.k_death, c.b * support.egress
+    # P itself turns over as before: more cells come of each. A shifted log P enters T1 alone.
+    shift = log(gain)
+    q = chain.mature + b
+    blood_now = 2.0 * chain.mature * b / (q + jnp.sqrt(q * q - 4.0 * m.theta * chain.mature * b))
+    out = advance(
+        chain._replace(log_p=chain.log_p + shift, blood=blood_now), arrest, first, second,
+        c._replace(
+            marrow=m._replace(saturation=m.saturation * gain), feed=f0 + 2.0 * m.k_death, drain=drain, f0=f0,
+            v=drain * (m.saturation + 1.0) * gain, b=b, keep_g=jnp.exp(-TR_SHARE * r1), keep_1=jnp.exp(-r1),
+        ),
+    )  # fmt: skip
+    return out._replace(log_p=out.log_p - shift)
 
 
 def step(chain: Chain, arrest, block, k_ikaros, marrow: Marrow, h: float) -> Chain:

@@ -162,6 +162,20 @@ FOLLOW_UP = (
     _p("dropout_kd", "h_c_Kd", "1/month", "positive", 0.015, 0.60, _NONE, "assumption", "same, Kd"),
 )  # fmt: skip
 
+_MELHEM = "filgrastim in Friberg-type models: production up to x7.53, transit up to x3.89 (Melhem 2018, B)"
+SUPPORT = (
+    _p("gcsf_production", "s_P - 1", "1", "positive", 3.0, 0.60, _MELHEM + "; against a block: no data", "assumption",
+       "rise of the production of maturing neutrophils under G-CSF, over that without"),
+    _p("gcsf_transit", "s_T - 1", "1", "positive", 1.5, 0.60, _MELHEM + "; against a block: no data", "assumption",
+       "rise of the rate of maturation under G-CSF"),
+    _p("gcsf_egress", "s_E - 1", "1", "positive", 2.0, 0.50, "ANC rises several-fold within a day of filgrastim (labels)", "assumption",
+       "rise of the level up to which the marrow reserve fills the blood; the arrest structure only"),
+    _p("gcsf_half_life_days", "t_G", "day", "positive", 1.0, 0.40, "ANC halves in 1-2 days after filgrastim (label)", "assumption",
+       "half-life with which the effects of G-CSF come and go"),
+)  # fmt: skip
+"""Supportive care: not in the trial's evidence, so no fit samples them (they are not in DECLARED); predictions draw them
+from the prior (gcsf.support_draws)."""
+
 
 def _regional(quantity: str, symbol: str, meaning: str, spread: float) -> tuple[Parameter, ...]:
     """Declare the four regions' log effects: partially pooled towards none, with a fixed between-region SD.

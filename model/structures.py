@@ -28,6 +28,10 @@ class Structure(Protocol):
         """Return the chain a step later, given A at its start and the mean block of its two stages."""
         ...
 
+    def advance_supported(self, chain: Any, arrest: Any, first: Any, second: Any, c: Any, support: Any) -> Any:
+        """Return the chain a step later under G-CSF (neutrophils.Support)."""
+        ...
+
 
 STRUCTURES: dict[str, Structure] = {"arrest": neutrophils, "friberg": friberg}
 """By name: reversible maturation arrest (the model), Friberg-Karlsson kill (the comparator)."""

@@ -1,0 +1,65 @@
+"""Random numbers by counter: the k-th number of a patient in a week is a function of (key, week, k, patient) alone.
+
+Threefry-2x32 with 20 rounds (Salmon 2011, SC'11, "Parallel random numbers: as easy as 1, 2, 3"), as in jax.random, but
+unrolled so that it fuses with what reads it, and two numbers a block. Patients keep their luck when others are added, and
+two scenarios with one key differ by the scenario alone.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .elementary import log, once
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = np.uint32(0x1BD11BDA)
+_TWO_PI = 6.283185307179586
+
+
+def threefry(key, x0, x1):
+    """Return the two words of the block cipher at counter ``(x0, x1)``, uint32; ``key`` holds two words."""
+    words = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
+    x0, x1 = x0 + words[0], x1 + words[1]
+    for i in range(5):
+        for r in _ROTATIONS[i % 2]:
+            x0 = x0 + x1
+            x1 = ((x1 << np.uint32(r)) | (x1 >> np.uint32(32 - r))) ^ x0
+        x0, x1 = x0 + words[(i + 1) % 3], x1 + words[(i + 2) % 3] + np.uint32(i + 1)
+    return x0, x1
+
+
+def _unit(word):
+    """Return a word as a number inside (0, 1), in steps of 2^-32."""
+    return (word.astype(jnp.float64) + 0.5) * 2.0**-32
+
+
+class Chance:
+    """The random numbers of one step (a week, or what is drawn before the first), in the order of the calls."""
+
+    def __init__(self, key, step, patients: int):
+        self._key = jax.random.key_data(key)
+        self._step = jnp.asarray(step, jnp.uint32) * np.uint32(64)
+        self._patients = patients
+        self._spare, self._calls = None, 0
+
+    def uniform(self):
+        """Return uniform numbers inside (0, 1), shape ``patients``."""
+        if self._spare is not None:
+            u, self._spare = self._spare, None
+            return u
+        if self._calls == 64:
+            raise RuntimeError("more than 128 numbers in a step")
+        counter = self._step + np.uint32(self._calls)
+        self._calls += 1
+        first, second = threefry(self._key, counter, jnp.arange(self._patients, dtype=jnp.uint32))
+        u, self._spare = once((_unit(first), _unit(second)))
+        return u
+
+    def exponential(self):
+        """Return exponential numbers of mean 1."""
+        return -log(self.uniform())
+
+    def normal(self):
+        """Return standard normal numbers (Box and Muller 1958)."""
+        radius = jnp.sqrt(-2.0 * log(self.uniform()))
+        return radius * jnp.cos(_TWO_PI * self.uniform())
