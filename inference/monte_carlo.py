@@ -12,9 +12,12 @@ order for quantiles and hazard ratios), so
 
 The draws are then moved towards their centre c until their variance is that of Q:
 
-    X*_d = c + k (X_d - c),        k^2 = max(0, 1 - V / Var(X)).
+    X*_d = c + k (X_d - c),        k^2 = 1 - (1 - 2 / sqrt(D)) min(1, V / Var(X)).
 
-The shape of the draws stays; mean and variance become those of Q. Times and ratios are treated on the log scale. A median
+Without the factor in D mean and variance become those of Q. V / Var(X) is a ratio of two variances from D draws, with a
+relative standard error of 2 / sqrt(D): one such error is left in the interval, so that with few draws or patients it errs
+on the wide side and does not collapse (at 400 draws and 512 patients it is 1 or 2 % too wide). The shape of the draws stays.
+Times and ratios are treated on the log scale. A median
 that a simulated group does not reach is infinite: it stays so. c is then the median of the draws, and Var(X) the mean squared
 deviation of the draws below it; with an infinite median nothing is moved (the interval is too wide rather than too narrow).
 """
@@ -57,7 +60,8 @@ def shrinkage(x: Estimates) -> tuple[float, float]:
     if total <= 0.0 or not both.any():
         return centre, 1.0
     noise = float(np.mean((x.half1[both] - x.half2[both]) ** 2)) / 4.0
-    return centre, float(np.sqrt(max(0.0, 1.0 - noise / total)))
+    caution = max(0.0, 1.0 - 2.0 / np.sqrt(both.sum()))
+    return centre, float(np.sqrt(1.0 - caution * min(1.0, noise / total)))
 
 
 def population_draws(x: Estimates, log: bool = False) -> np.ndarray:
@@ -104,15 +108,17 @@ def _quantiles(draws: np.ndarray, q: tuple[float, ...]) -> np.ndarray:
 
 
 def median_error(draws: np.ndarray) -> float:
-    """Return the standard error of the median of independent draws: half the width between the order statistics that
+    """Return the standard error of the median of D independent draws.
 
-    bracket it with probability 0.68 (the rank of the median among D draws is Beta(D/2 + 1, D/2 + 1)). NaN where that is
-    not finite.
+    sqrt(pi / 2) SD / sqrt(D), as for normal draws; where some are infinite, half the width between the order statistics
+    that bracket the median with probability 0.68 (its rank is Beta(D/2 + 1, D/2 + 1)). NaN where that is not finite.
     """
     known = draws[~np.isnan(draws)]
-    if len(known) < 2:
-        return float("nan")
     d = len(known)
+    if d < 2:
+        return float("nan")
+    if np.isfinite(known).all():
+        return float(np.sqrt(np.pi / 2.0 / d) * known.std(ddof=1))
     ranks = beta.ppf((0.1586553, 0.8413447), d / 2 + 1, d / 2 + 1)
     low, high = np.sort(known)[np.clip(np.floor(ranks * d).astype(int), 0, d - 1)]
     return float((high - low) / 2.0) if np.isfinite(high) and np.isfinite(low) else float("nan")

@@ -48,19 +48,29 @@ def test_variance_and_mean_are_the_populations():
     variance = A * B / ((A + B) ** 2 * (A + B + 1.0))
     noise = A * B / ((A + B) * (A + B + 1.0)) / n
     _, k = shrinkage(x)
-    assert k == pytest.approx(np.sqrt(variance / (variance + noise)), rel=0.01)
+    assert k == pytest.approx(np.sqrt(variance / (variance + noise)), rel=0.02)
     star = population_draws(x)
-    assert star.var() == pytest.approx(variance, rel=0.03)
+    assert star.var() == pytest.approx(variance, rel=0.04)
     assert star.mean() == pytest.approx(x.full.mean(), abs=1e-12)
 
 
 def test_400_draws_on_average():
-    """With the default size, over 200 repetitions, the 90 % interval holds 90 % on average."""
+    """With the default size, over 200 repetitions, the 90 % interval holds 90 % on average, or little more."""
     held = []
     for seed in range(200):
         low, *_, high = quantiles(population_draws(beta_binomial(seed, 400, 512)))
         held.append(mass(low, high))
-    assert np.mean(held) == pytest.approx(0.90, abs=0.01)
+    assert 0.895 < np.mean(held) < 0.915
+
+
+def test_few_draws_do_not_collapse():
+    """48 draws of 128 patients: never a point, and 90 % or more on average."""
+    held = []
+    for seed in range(200):
+        low, *_, high = quantiles(population_draws(beta_binomial(seed, 48, 128)))
+        held.append(mass(low, high))
+    assert min(held) > 0.3
+    assert 0.88 < np.mean(held) < 0.97
 
 
 def test_all_noise_collapses_to_a_point():
@@ -127,7 +137,7 @@ def test_paired_differences_are_narrower():
 
     star = population_draws(shares(two).minus(shares(one)))
     assert star.mean() == pytest.approx(-0.05, abs=0.001)
-    assert star.std() < 0.004  # the true difference does not vary
+    assert star.std() < 0.006  # the true difference does not vary
     unpaired = shares(two).full - shares(one).full[::-1]
     assert unpaired.std() > 0.1
 
@@ -138,6 +148,8 @@ def test_median_error():
     samples = rng.standard_normal((2000, 400))
     spread = np.median(samples, axis=1).std()
     assert np.mean([median_error(x) for x in samples]) == pytest.approx(spread, rel=0.1)
+    with_infinite = [np.where(x > 1.0, np.inf, x) for x in samples]
+    assert np.mean([median_error(x) for x in with_infinite]) == pytest.approx(spread, rel=0.15)
     assert np.isnan(median_error(np.full(5, np.inf)))
     assert np.isnan(median_error(np.array([1.0])))
 
