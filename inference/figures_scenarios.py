@@ -139,7 +139,7 @@ def _legend(figure: Figure, handles: list, total: int) -> None:
         Line2D([], [], color="black", lw=4, alpha=0.45, label="50 % interval"),
         Line2D([], [], color="black", lw=1.2, alpha=0.7, label="90 % interval"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(total, 4), fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(total, 3), fontsize=8, frameon=False)
 
 
 def trade_off(request: Request, table: pd.DataFrame, path: Path) -> None:
@@ -149,7 +149,8 @@ def trade_off(request: Request, table: pd.DataFrame, path: Path) -> None:
     x, y = (_at(table, o, m) for o, m in zip((SEVERE, benefit), months, strict=True))
     names = list(dict.fromkeys(table["scenario"]))
     figure = new_figure(max(4.6, 0.27 * len(names) + 1.2))
-    axes = figure.subplots()
+    axes, key = figure.subplots(1, 2, width_ratios=[3.2, 1.0])
+    key.axis("off")
     handles = []
     for i, name in enumerate(names):
         colour, marker = (ARM_COLOURS["kd"], "D") if name == CONTROL else _style(i)
@@ -157,7 +158,8 @@ def trade_off(request: Request, table: pd.DataFrame, path: Path) -> None:
         extrapolated = bool(a["extrapolated"] or b["extrapolated"])
         _interval(axes, b["median"], a, colour, vertical=False)
         _interval(axes, a["median"], b, colour, vertical=True)
-        _mark(axes, a["median"], b["median"], colour, marker, extrapolated, 7.0)
+        size = 9.5 - 4.5 * i / max(len(names) - 1, 1)  # a later mark on an earlier one leaves both visible
+        _mark(axes, a["median"], b["median"], colour, marker, extrapolated, size)
         handles.append(
             Line2D(
                 [], [], marker=marker, ls="", color=colour, mfc="white" if extrapolated else colour, label=_label(name)
@@ -169,7 +171,7 @@ def trade_off(request: Request, table: pd.DataFrame, path: Path) -> None:
     axes.grid(color="0.93", lw=0.6)
     axes.set_axisbelow(True)
     _tidy(axes)
-    figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False, title_fontsize=8)
+    key.legend(handles=handles, loc="upper left", borderaxespad=0.0, fontsize=8, frameon=False)
     flagged = bool(x["extrapolated"].any() or y["extrapolated"].any())
     _title(figure, "PFS against severe infection: median, 50 and 90 % interval in each direction", flagged)
     save(figure, path)
@@ -236,11 +238,12 @@ def benefit_risk(request: Request, utility: pd.DataFrame, path: Path) -> None:
     axes = figure.subplots()
     _forest(axes, shown.set_index("scenario"), names, "p_better")
     axes.set_yticks(range(len(names)), [_label(n) for n in names], fontsize=8)
+    axes.locator_params(axis="x", nbins=8)
     u, month = request.utility, int(utility["month"].iloc[0])
     axes.set_xlabel(f"difference in utility up to month {month} (better: right)", fontsize=8.5)
     title = (
         f"Utility minus that of {request.reference}, median with 50 and 90 % interval; P: probability of more\n{u.pfs_month:g} a month of PFS, "
-        f"{u.severe_infection:g} a severe infection, {u.febrile_neutropenia:g} a febrile neutropenia: the user's weights"
+        f"{u.severe_infection:g} a severe infection, {u.febrile_neutropenia:g} a febrile neutropenia: weights of the user, no advice"
     )
     _title(figure, title, bool(utility["extrapolated"].any()))
     save(figure, path)

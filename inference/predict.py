@@ -66,7 +66,8 @@ def run_predict(posterior: Path, source: Source, out: Path) -> None:
     request, problem, z = prepare(posterior, source)
     for name in request.above_range:
         console.print(
-            f"mezikd: warning: {name}: above the studied range (up to {request.fitted.highest_mg:g} mg), extrapolated"
+            f"mezikd: warning: {name}: above the studied range (up to {request.fitted.highest_mg:g} mg), extrapolated",
+            soft_wrap=True,
         )
     settings = request.prediction
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -95,7 +96,7 @@ def run_predict(posterior: Path, source: Source, out: Path) -> None:
         (work / name).write_text(text, "utf-8")
     figures_scenarios.write_figures(request, table, differences, utility, work / "figures")
     _move(work, out)
-    console.print(f"written to {out}: read summary.md first")
+    console.print(f"written to {out}: read summary.md first", soft_wrap=True)
 
 
 def _move(work: Path, out: Path) -> None:

@@ -5,7 +5,7 @@ from itertools import pairwise, product
 from typing import Any
 
 from mezikd.model.parameters import REGIONS
-from mezikd.model.regimen import Regimen
+from mezikd.model.regimen import Regimen, Visits
 from mezikd.model.scenario import DoseRules, Gcsf, Scenario
 
 from . import scenario_settings as file
@@ -157,8 +157,14 @@ def _one(source: Source, s: file.Scenario, place: tuple[str | int, ...], fitted:
         )
     levels = base.levels_mg if s.levels_mg is None else s.levels_mg
     scenario = Scenario(
-        # The visits stay the fitted trial's: another schedule of counts would find other neutropenia.
-        regimen=replace(base, dose_mg=dose, days_on=on, cycle_days=cycle, levels_mg=_below(levels, dose)),
+        regimen=replace(
+            base,
+            dose_mg=dose,
+            days_on=on,
+            cycle_days=cycle,
+            levels_mg=_below(levels, dose),
+            visits=_visits(base, cycle),
+        ),
         rules=_rules(source, s.rules, (*place, "rules")),
         rdi=None if s.rdi == file.EMERGENT else float(s.rdi),
         gcsf=gcsf,
@@ -167,6 +173,11 @@ def _one(source: Source, s: file.Scenario, place: tuple[str | int, ...], fitted:
     rdi = [f"RDI {100.0 * scenario.rdi:g} %"] if scenario.rdi is not None else []
     name = s.name if source.path is not None else ", ".join([regimen_name(scenario.regimen), *rdi])
     return NamedScenario(name, scenario, regions)
+
+
+def _visits(fitted: Regimen, cycle_days: int) -> Visits:
+    """Return the fitted trial's visits, on the same days since the first dose whatever the cycle."""
+    return fitted.visits if cycle_days == fitted.cycle_days else replace(fitted.visits, calendar_days=fitted.cycle_days)
 
 
 def _below(levels: tuple[float, ...], dose: float) -> tuple[float, ...]:

@@ -233,6 +233,14 @@ def test_grid_is_the_product(tmp_path):
     assert request.scenarios[1].regions == (0.0, 0.0, 1.0, 0.0)
 
 
+def test_counts_on_the_same_days_whatever_the_cycle(tmp_path):
+    """Another schedule has the fitted trial's visits: more counts would find more neutropenia."""
+    request = resolved(tmp_path, '[grid]\nschedule = ["21/28", "14/28", "7/14", "5/7", "28/28", "14/21"]')
+    visits = [s.scenario.regimen.is_visit(104) for s in request.scenarios]
+    assert visits[0].sum() == 7 + 48
+    assert all((v == visits[0]).all() for v in visits)
+
+
 def test_rules_named_and_in_place(tmp_path):
     text = """
     [[scenario]]
