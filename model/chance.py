@@ -29,8 +29,17 @@ def threefry(key, x0, x1):
 
 
 def _unit(word):
-    """Return a word as a number inside (0, 1), in steps of 2^-32."""
+    """Return a 32-bit word as a number inside (0, 1), in steps of 2^-32."""
     return (word.astype(jnp.float64) + 0.5) * 2.0**-32
+
+
+def _cosine(turns):
+    """Return cos(2 pi turns) for turns in [0, 1], to 1e-11: jnp.cos in double precision is a scalar call on a CPU."""
+    x = _TWO_PI * (jnp.abs(turns - 0.5) - 0.25)  # in [-pi/2, pi/2], where the cosine is this angle's sine
+    y, series = x * x, 1.0
+    for n in range(16, 0, -2):
+        series = 1.0 - y * (1.0 / (n * (n + 1))) * series
+    return x * series
 
 
 class Chance:
@@ -52,8 +61,10 @@ class Chance:
         counter = self._step + np.uint32(self._calls)
         self._calls += 1
         first, second = threefry(self._key, counter, jnp.arange(self._patients, dtype=jnp.uint32))
-        u, self._spare = once((_unit(first), _unit(second)))
-        return u
+        # One array for both words: two would each compute the whole block.
+        both = once((first.astype(jnp.uint64) << np.uint64(32)) | second.astype(jnp.uint64))
+        self._spare = _unit(both & np.uint64(0xFFFFFFFF))
+        return _unit(both >> np.uint64(32))
 
     def exponential(self):
         """Return exponential numbers of mean 1."""
@@ -62,4 +73,4 @@ class Chance:
     def normal(self):
         """Return standard normal numbers (Box and Muller 1958)."""
         radius = jnp.sqrt(-2.0 * log(self.uniform()))
-        return radius * jnp.cos(_TWO_PI * self.uniform())
+        return radius * _cosine(self.uniform())

@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from . import fate, gcsf, holds, infection, infections, observation, progression, rules
+from . import days, episodes, fate, gcsf, holds, infection, infections, observation, progression, rules
 from .chance import Chance
-from .course import daily_constants, day, start
+from .course import daily_constants, start
 from .elementary import log
-from .history import NEVER, WINDOW_DAYS, History, Realised, Record
+from .history import NEVER, SEVERE, WINDOW_DAYS, History, Realised, Record
 from .individuals import individuals
 from .outcomes import SAFETY_WEEKS
-from .parameters import RECHECK_DELAY_DAYS
 from .patients import Cohort
 from .plan import Plan, plan_of
 from .scenario import Scenario
@@ -42,12 +41,10 @@ class _State(NamedTuple):
     dosing: holds.Dosing
     course: gcsf.Course
     effect: Float[Array, "patients"]
+    """Delivered tumour block, filtered over the memory of the tumour effect."""
     phase: Int[Array, "patients"]
     budget: Float[Array, "2 patients"]
-    episode: Float[Array, "patients"]
-    """Day on which the current episode of neutropenia began; NEVER outside one."""
-    recheck: Float[Array, "patients"]
-    """Uniform number over the probability that the episode is still on: it ends when this passes 1."""
+    episode: episodes.Episode
     history: History
 
 
@@ -77,7 +74,6 @@ def simulate(
     structure, weeks, n = STRUCTURES[structure_name], plan.visit.shape[0], region.shape[0]
     theta = gcsf.support_medians() | dict(theta)
     ind = individuals(theta, Cohort(z, region, np.zeros(0)), structure)
-    constants = daily_constants(ind, structure, steps)
     sigma = theta["sigma_anc"]
 
     def of_arm(name):
@@ -109,113 +105,69 @@ def simulate(
     weekly_hazards = fate.hazards(theta, of_arm("stop_rate"))
     infection_rate = frailty * ind.infection_rate
 
-    def without_drug(state, doses, supported, strength):
-        blood, arrest = structure.blood(state[2], ind.marrow), state[1]
-        return state, strength, jnp.broadcast_to(blood, (7, n)), jnp.broadcast_to(arrest, (7, n)), jnp.zeros(n)
-
-    def with_drug(state, doses, supported, strength):
-        def one_day(carry, dose):
-            state, tumour = carry
-            out = structure.blood(state[2], ind.marrow), state[1]
-            state, block = day(state, dose, constants, structure, steps)
-            return (state, tumour + block), out
-
-        (state, tumour), (blood, arrest) = jax.lax.scan(one_day, (state, jnp.zeros(n)), doses)
-        return state, strength, blood, arrest, tumour / 7.0
-
-    def with_both(state, doses, supported, strength):
-        def one_day(carry, x):
-            state, strength, tumour = carry
-            dose, on = x
-            out = structure.blood(state[2], ind.marrow), state[1]
-            strength, mean = gcsf.relax(strength, on, theta)
-            state, block = day(state, dose, constants, structure, steps, gcsf.effects(mean, theta))
-            return (state, strength, tumour + block), out
-
-        carry, (blood, arrest) = jax.lax.scan(one_day, (state, strength, jnp.zeros(n)), (doses, supported))
-        state, strength, tumour = carry
-        return state, strength, blood, arrest, tumour / 7.0
+    model = days.Model(theta, ind, daily_constants(ind, structure, steps), structure, steps)
 
     def one_week(s: _State, x):
         w, planned, visit, due, base_now, early_now, primary, replay = x
         now, h = 7.0 * w, s.history
         luck = Chance(key, w, n)
         on = (s.phase == fate.TREATED) & (now < cutoff)
-        treated = on & ~s.dosing.ended
         latent = ind.log_anc0 + log(structure.blood(s.drug[2], ind.marrow))
         count = latent + sigma * luck.normal()
-        u_hold, u_reduce, u_febrile, u_recheck = (luck.uniform() for _ in range(4))
-        seen = on & visit
-        unscheduled = treated & s.dosing.held & ~visit
-        starts = seen & (count < rules.LOG_GRADE3) & (s.episode >= NEVER)
-        febrile = starts & (u_febrile < theta["febrile_share"])
-        counted = holds.Counted(count, u_hold, u_reduce, febrile)
-        dosing = s.dosing
+        unscheduled = on & s.dosing.held & ~visit
+        seen = (on & visit) | unscheduled
+        starts = on & visit & (count < rules.LOG_GRADE3) & (s.episode.begin >= NEVER)
+        febrile = starts & (luck.uniform() < theta["febrile_share"])
+        episode = episodes.begin(s.episode, starts, now, luck.uniform())
+        # Drawn also where the ledger is given, so that the numbers after them stay the same.
+        counted, dosing = holds.Counted(count, luck.uniform(), luck.uniform(), febrile), s.dosing
         if realised is None:
-            dosing = holds.advance(
-                s.dosing, now, counted, due, plan.holds, plan.lowest, theta["hold_grade3"], theta["reduce_after_hold"]
-            )
-        begins = on & (dosing.holds > s.dosing.holds)
-        first_grade4 = _first(h.first_grade4, (seen | unscheduled) & (count < rules.LOG_GRADE4), now)
-        episode = jnp.where(starts, now, s.episode)
-        still = jnp.where(starts, u_recheck, s.recheck)
-        active = intensity * factors[dosing.level] * (on & ~dosing.held & ~dosing.ended)
-        grade4_or_febrile = ((seen | unscheduled) & (count < rules.LOG_GRADE4)) | febrile
-        course = gcsf.react(s.course, now, grade4_or_febrile, on & (now + 1.0 >= policy_from), plan.gcsf)
-        days = now + jnp.arange(7.0)
-        if realised is None:
-            doses = planned[:, None] * active
-            allowed = on & (days[:, None] >= policy_from)
-            supported = gcsf.given(course, days[:, None], primary[:, None], allowed, plan.gcsf)
+            chances = theta["hold_grade3"], theta["reduce_after_hold"]
+            dosing = holds.advance(s.dosing, now, counted, due, plan.holds, plan.lowest, *chances)
+            trigger = (seen & (count < rules.LOG_GRADE4)) | febrile
+            course = gcsf.react(s.course, now, trigger, on & (now + 1.0 >= policy_from), plan.gcsf)
+            doses = planned[:, None] * (intensity * factors[dosing.level] * (on & ~dosing.held & ~dosing.ended))
+            today = now + jnp.arange(7.0)[:, None]
+            supported = gcsf.given(course, today, primary[:, None], on & (today >= policy_from), plan.gcsf) * 1.0
         else:
-            doses, supported = replay.dose, replay.gcsf > 0.5
-        drug_state, strength, blood, arrest, block = jax.lax.switch(
-            plan.mode, (without_drug, with_drug, with_both), s.drug, doses, supported * 1.0, s.course.strength
-        )
-        log_anc = ind.log_anc0 + log(blood)
-        below = observation.below_limit(log_anc, sigma)
-        hazard = infection_rate * early_now[:, None] * infection.daily_ratio(log_anc, arrest, theta)
-        budget, infected = infections.week(s.budget, hazard, below, now, ratio, luck)
-        ended, finished = jnp.full(n, NEVER), h.episode_days
-        for j in range(7):  # counts on any day, once the episode has lasted RECHECK_DELAY_DAYS
-            may_end = now + j - episode > RECHECK_DELAY_DAYS
-            still = jnp.where(may_end, still / (1.0 - recheck * (1.0 - below[j])), still)
-            ends = may_end & (still >= 1.0)
-            finished = jnp.where(ends & (finished >= NEVER), now + j - episode, finished)
-            ended = jnp.where(ends, now + j, ended)
-            episode = jnp.where(ends, NEVER, episode)
+            course, doses, supported = s.course, replay.dose, replay.gcsf
 
-        effect = jnp.where(on, block + (s.effect - block) * keep, s.effect)
-        severe_at = infected.day[0]
+        week = days.week(model, plan.mode, s.drug, s.course.strength, doses, supported)
+        log_anc = ind.log_anc0 + log(week.blood)
+        below = observation.below_limit(log_anc, sigma)
+        hazard = infection_rate * early_now[:, None] * infection.daily_ratio(log_anc, week.arrest, theta)
+        budget, infected = infections.week(s.budget, hazard, below, now, ratio, luck)
+        episode, end = episodes.week(episode, below, now, recheck)
+
+        effect = jnp.where(on, week.tumour_block + (s.effect - week.tumour_block) * keep, s.effect)
+        severe_at, is_first = infected.day[SEVERE], h.severe >= NEVER
         safety_end = jnp.minimum(h.stop + _SAFETY_DAYS, cutoff)
-        is_first = h.severe >= NEVER
         killed = fatal & is_first & (severe_at < safety_end) & (s.phase < fate.PROGRESSED)
         base_i = base_now * ind.progression_frailty
         event = fate.week(s.phase, effect, base_i, killed, severe_at, now, weekly_hazards, luck)
+        stop = _first(h.stop, event.ends, event.at)
         collected = now < safety_end
         in_window = collected & (now < WINDOW_DAYS)
         lowest = jnp.where(collected, log_anc.min(axis=0), NEVER)
-        stop = _first(h.stop, event.ends, event.at)
-        over = dosing.ended & ~s.dosing.ended & on
-        concurrent = jnp.where(infected.concurrent, infected.day, NEVER).min(axis=0)
+        begins = on & (dosing.holds > s.dosing.holds)
         h = h._replace(
-            first_grade2=_first(h.first_grade2, seen & (count < observation.LOG_GRADE2), now),
-            first_grade3=_first(h.first_grade3, seen & (count < rules.LOG_GRADE3), now),
-            first_grade4=first_grade4,
+            progression=_first(h.progression, event.progresses, event.at),
+            death=_first(h.death, event.dies, event.at),
+            stop=stop,
+            drug_stop=jnp.minimum(_first(h.drug_stop, on & dosing.ended, now), stop),
+            given=h.given + doses.sum(axis=0),
+            planned=h.planned + jnp.where(on & ~dosing.ended, planned.sum(), 0.0),
+            first_grade2=_first(h.first_grade2, on & visit & (count < observation.LOG_GRADE2), now),
+            first_grade3=_first(h.first_grade3, on & visit & (count < rules.LOG_GRADE3), now),
+            first_grade4=_first(h.first_grade4, seen & (count < rules.LOG_GRADE4), now),
             first_hold=_first(h.first_hold, begins, now),
             holds=h.holds + begins,
             first_reduction=_first(h.first_reduction, on & (dosing.level > s.dosing.level), now),
             first_febrile=_first(h.first_febrile, febrile, now),
-            episode_days=finished,
-            progression=_first(h.progression, event.progresses, event.at),
-            death=_first(h.death, event.dies, event.at),
-            stop=stop,
-            drug_stop=jnp.minimum(jnp.where(over, now, h.drug_stop), stop),
-            given=h.given + doses.sum(axis=0),
-            planned=h.planned + jnp.where(on & ~dosing.ended, planned.sum(), 0.0),
+            episode_days=jnp.where(h.episode_days >= NEVER, end.duration, h.episode_days),
             severe=jnp.minimum(h.severe, severe_at),
             any_infection=jnp.minimum(h.any_infection, infected.day.min(axis=0)),
-            concurrent=jnp.minimum(h.concurrent, concurrent),
+            concurrent=jnp.minimum(h.concurrent, jnp.where(infected.concurrent, infected.day, NEVER).min(axis=0)),
             nadir=jnp.minimum(h.nadir, lowest),
             nadir_cycle1=jnp.where(now < plan.cycle_days, jnp.minimum(h.nadir_cycle1, lowest), h.nadir_cycle1),
             anc_day28=jnp.where(w == 3, log_anc[6], h.anc_day28),
@@ -224,16 +176,17 @@ def simulate(
             days_counted=h.days_counted + 7.0 * in_window,
             gcsf_days=h.gcsf_days + supported.sum(axis=0),
         )
-        course = course._replace(strength=strength)
-        state = _State(drug_state, dosing, course, effect, event.phase, budget, episode, still, h)
+        course = course._replace(strength=week.strength)
+        state = _State(week.state, dosing, course, effect, event.phase, budget, episode, h)
         if not record:
             return state, None
-        now_seen = seen | unscheduled
         grade = infections.grades(infected, is_first, grade4, fatal, of_arm("infection_grade4"), luck)
         return state, Record(
-            jnp.exp(log_anc), arrest, doses, supported * 1.0, on, jnp.where(now_seen, jnp.exp(count), jnp.nan),
-            unscheduled, dosing.held & on, dosing.level, starts, febrile, ended, infected.day, grade,
-            infections.durations(infected, luck), infected.concurrent,
+            anc=jnp.exp(log_anc), arrest=week.arrest, dose=doses, gcsf=supported, on=on,
+            count=jnp.where(seen, jnp.exp(count), jnp.nan), unscheduled=unscheduled, held=dosing.held & on,
+            level=dosing.level, episode_start=starts, febrile=febrile, episode_end=end.day, infection=infected.day,
+            infection_grade=grade, infection_days=infections.durations(infected, luck),
+            infection_concurrent=infected.concurrent,
         )  # fmt: skip
 
     never, zero = jnp.full(n, NEVER), jnp.zeros(n)
@@ -247,7 +200,7 @@ def simulate(
     )  # fmt: skip
     state = _State(
         start(ind, structure, (n,)), holds.start(n), gcsf.no_course(n), zero, jnp.zeros(n, int),
-        infections.first_budgets(luck, ratio), never, zero, history,
+        infections.first_budgets(luck, ratio), episodes.none(n), history,
     )  # fmt: skip
     weekly = (jnp.arange(weeks), plan.planned, plan.visit, plan.due, base, early, plan.gcsf.primary, realised)
     end, course = jax.lax.scan(one_week, state, jax.tree.map(jnp.asarray, weekly))

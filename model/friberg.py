@@ -73,8 +73,8 @@ def advance(chain: Chain, arrest, first, second, c: tuple[Marrow, float]) -> Cha
 def advance_supported(chain: Chain, arrest, first, second, c: tuple[Marrow, float], support: Support) -> Chain:
     """Return the chain a step later under G-CSF: s_P times the cells enter transit, whose rate is s_T k.
 
-    The chain has one rate, so blood turns over at s_T k too and settles at s_P without drug. Endogenous G-CSF is what the
-    feedback on P stands for: while G-CSF is given, P does not shrink because blood is above baseline.
+    The chain has one rate, so blood turns over at s_T k too and settles at s_P without drug. The feedback on P stands for
+    endogenous G-CSF, to which the given one adds: it becomes (s_P/C)^gamma, 1 at that level.
     """
     marrow, h = c
     return step(chain, arrest, (first, second), 0.0, marrow, h, support)
@@ -92,11 +92,7 @@ def step(chain: Chain, arrest, block, k_ikaros, marrow: Marrow, h: float, suppor
     open_ = 1.0 - mean_over_step(block)
 
     def feedback(blood):
-        call = jnp.exp(-marrow.feedback * log(blood))
-        if support is None:
-            return call
-        given = jnp.minimum(support.production - 1.0, 1.0)  # 0 without G-CSF: continuous as it comes and goes
-        return call + given * jnp.maximum(1.0 - call, 0.0)
+        return jnp.exp(-marrow.feedback * log(blood if support is None else blood / support.production))
 
     call = feedback(chain.blood)
     half = 0.5 * x * (open_ * call - 1.0)

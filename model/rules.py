@@ -4,13 +4,13 @@ At a visit with a dose planned: ANC < 0.5 holds the drug; 0.5 <= ANC < 1.0 holds
 hold ANC is counted weekly and dosing resumes at ANC >= 1.0, one level lower with probability pi_R.
 Mean-field version, smooth in the parameters: a patient never held has the course of full doses, exactly; those held at
 least once share one expected course and the probabilities of (level, on hold).
-Exact version: the patient is held or is not.
+Exact version, for these and other rules: holds.py.
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from .probability import normal_cdf
 
@@ -82,26 +82,3 @@ def advance(state: Occupancy, count: Chances, joining, full_dose_hold, rule: Hol
     dosing = dosing + rule.reduce_after_hold * one_level_lower(back)
     held = state.held - back + stopped
     return Occupancy(dosing, held.at[0].add(joining))
-
-
-class Ledger(NamedTuple):
-    """Exact state of each patient's dosing."""
-
-    level: Int[Array, "patients"]
-    held: Float[Array, "patients"]
-    """1 while on hold."""
-
-
-def advance_exact(state: Ledger, log_count, u_hold, u_reduce, rule: HoldRule, dosing_visit, levels: int) -> Ledger:
-    """Return the ledger after the counts of one study day.
-
-    ``log_count`` is the observed log ANC, ``u_hold`` and ``u_reduce`` uniform numbers that settle the two chances.
-    """
-    grade4 = log_count < LOG_GRADE4
-    grade3 = log_count < LOG_GRADE3
-    holds = (grade4 | (grade3 & (u_hold < rule.hold_grade3))) & (dosing_visit > 0) & (state.held < 0.5)
-    resumes = (state.held > 0.5) & ~grade3
-    lower = resumes & (u_reduce < rule.reduce_after_hold)
-    level = jnp.where(lower, jnp.minimum(state.level + 1, levels - 1), state.level)
-    held = jnp.where(holds, 1.0, jnp.where(resumes, 0.0, state.held))
-    return Ledger(level, held)

@@ -4,19 +4,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mezikd.model import rules
+from mezikd.model import holds, rules
+from mezikd.model.plan import plan_of
+from mezikd.model.scenario import Scenario
 
+AS_FITTED = plan_of(Scenario(), 1).holds
 RULE = rules.HoldRule(jnp.asarray(0.35), jnp.asarray(0.6), jnp.asarray(0.3))
 LEVELS = 3
 LOG = np.log
 
 
+def advance_exact(state, log_count, u_hold, u_reduce, rule, due, levels):
+    """Return the state after a count under the trial's own rules."""
+    seen = holds.Counted(log_count, u_hold, u_reduce, jnp.zeros_like(state.held))
+    chances = rule.hold_grade3, rule.reduce_after_hold
+    return holds.advance(state, 0.0, seen, due > 0, AS_FITTED, levels - 1, *chances)
+
+
 def ledgers(counts, due, u_hold=0.99, u_reduce=0.0, rule=RULE) -> list[tuple[int, bool]]:
     """Return (level, on hold) of one patient after each dictated count."""
-    state, out = rules.Ledger(jnp.zeros(1, int), jnp.zeros(1)), []
+    state, out = holds.start(1), []
     for count, now in zip(counts, due, strict=True):
         log_count, u_h, u_r = (jnp.full(1, x) for x in (LOG(count), u_hold, u_reduce))
-        state = rules.advance_exact(state, log_count, u_h, u_r, rule, now, LEVELS)
+        state = advance_exact(state, log_count, u_h, u_r, rule, now, LEVELS)
         out.append((int(state.level[0]), bool(state.held[0])))
     return out
 
@@ -57,8 +67,8 @@ def test_hold_probability_is_the_frequency_of_holds():
     n = 200_000
     for anc in (0.4, 0.8, 1.4):
         log_count = LOG(anc) + 0.3 * rng.standard_normal(n)
-        state = rules.Ledger(jnp.zeros(n, int), jnp.zeros(n))
-        after = rules.advance_exact(state, log_count, rng.random(n), rng.random(n), RULE, 1, LEVELS)
+        state = holds.start(n)
+        after = advance_exact(state, log_count, rng.random(n), rng.random(n), RULE, 1, LEVELS)
         p = float(rules.hold_probability(LOG(anc), RULE))
         assert abs(float(after.held.mean()) - p) < 4.0 * np.sqrt(p * (1.0 - p) / n)
     assert float(rules.hold_probability(LOG(1e3), RULE)) == pytest.approx(0.0, abs=1e-12)
@@ -87,17 +97,17 @@ def mean_field(log_anc, due, rule, levels=LEVELS):
 def many_exact(log_anc, due, rule, patients, seed, levels=LEVELS):
     """Return the same shares over patients followed one by one."""
     key = jax.random.key(seed)
-    state = rules.Ledger(jnp.zeros(patients, int), jnp.zeros(patients))
+    state = holds.start(patients)
     ever, out = jnp.zeros(patients, bool), []
     for i, (x, now) in enumerate(zip(log_anc, due, strict=True)):
         k = jax.random.split(jax.random.fold_in(key, i), 3)
         count = x + rule.sigma * jax.random.normal(k[0], (patients,))
         u = [jax.random.uniform(j, (patients,)) for j in k[1:]]
-        state = rules.advance_exact(state, count, *u, rule, now, levels)
-        ever = ever | (state.held > 0.5)
+        state = advance_exact(state, count, *u, rule, now, levels)
+        ever = ever | state.held
         shares = [(~ever).mean()]
         for held in (False, True):
-            group = ever & ((state.held > 0.5) == held)
+            group = ever & (state.held == held)
             shares += [(group & (state.level == j)).mean() for j in range(levels)]
         out.append(shares)
     return np.array(out, float)
