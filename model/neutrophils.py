@@ -242,17 +242,19 @@ def advance_supported(chain: Chain, arrest, first, second, c: Prepared, support:
     Transit: F0 becomes s_T F0 in every maturing pool. Production: s_P times the cells enter, so that without drug the
     maturing pools settle at s_P/s_T and the marrow releases s_P times as much; the arrested step keeps its shape
     relative to that pool (V and K times s_P/s_T) and its block: 1 - A still multiplies it. Egress: blood is filled up
-    to s_E times its baseline while the reserve lasts (b becomes s_E b). With s = 1 this is ``advance``.
+    to s_E times its baseline while the reserve lasts (b becomes s_E b). The feedback on P is shifted to that pool, so it
+    stands still there. With s = 1 this is ``advance``.
     """
     m, h = c.marrow, c.h
     f0, gain = c.f0 * support.transit, support.production / support.transit
     r1, drain, b = (f0 + 3.0 * m.k_death) * h, f0 + m.k_death, c.b * support.egress
     # P itself turns over as before: more cells come of each. A shifted log P enters T1 alone.
     shift = log(gain)
+    call = (jnp.exp(m.feedback * shift) - 1.0) * jnp.exp(-m.feedback * log(chain.t2))
     q = chain.mature + b
     blood_now = 2.0 * chain.mature * b / (q + jnp.sqrt(q * q - 4.0 * m.theta * chain.mature * b))
     out = advance(
-        chain._replace(log_p=chain.log_p + shift, blood=blood_now), arrest, first, second,
+        chain._replace(log_p=chain.log_p + shift + c.r1 * call, blood=blood_now), arrest, first, second,
         c._replace(
             marrow=m._replace(saturation=m.saturation * gain), feed=f0 + 2.0 * m.k_death, drain=drain, f0=f0,
             v=drain * (m.saturation + 1.0) * gain, b=b, keep_g=jnp.exp(-TR_SHARE * r1), keep_1=jnp.exp(-r1),
