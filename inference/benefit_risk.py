@@ -73,4 +73,4 @@ def benefit_risk_table(
         better = float("nan") if same else probability_above_zero(draws)
         flag = any(extrapolated(s, key) for key in by_outcome)
         lines.append((s.name, s.scenario.arm, mean_month(horizon), *numbers, better, float(p_best), flag))
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    return pd.DataFrame(lines, columns=pd.Index(COLUMNS))

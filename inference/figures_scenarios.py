@@ -230,9 +230,9 @@ def forest(request: Request, differences: pd.DataFrame, path: Path) -> None:
 
 def benefit_risk(request: Request, utility: pd.DataFrame, path: Path) -> None:
     """Draw each scenario's expected utility minus the reference's; the weights stand in the title."""
-    shown = utility[utility["scenario"] != request.reference].rename(columns={"difference": "median"})
-    ends = ("pi50_low", "pi50_high", "pi90_low", "pi90_high")
-    shown = shown.assign(**{c: shown[f"difference_{c}"] for c in ends})
+    shown = utility[utility["scenario"] != request.reference]
+    ends = {c: shown[f"difference_{c}"] for c in ("pi50_low", "pi50_high", "pi90_low", "pi90_high")}
+    shown = shown.assign(median=shown["difference"], **ends)
     names = list(shown["scenario"])
     figure = new_figure(_height(names))
     axes = figure.subplots()

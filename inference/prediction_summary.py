@@ -1,5 +1,7 @@
 """summary.md of a prediction: what was asked, the main numbers, what is extrapolated."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -21,7 +23,7 @@ def _number(x: float) -> str:
     return "not reached" if np.isinf(x) else f"{x:.3g}"
 
 
-def _cell(line: pd.Series | None) -> str:
+def _cell(line: dict[str, Any] | None) -> str:
     if line is None:
         return ""
     median, low, high = (_number(float(line[c])) for c in ("median", "pi90_low", "pi90_high"))
@@ -48,9 +50,9 @@ def main_outcomes(table: pd.DataFrame) -> list[tuple[str, int, str]]:
     return out
 
 
-def _find(table: pd.DataFrame, scenario: str, outcome: str, month: int) -> pd.Series | None:
+def _find(table: pd.DataFrame, scenario: str, outcome: str, month: int) -> dict[str, Any] | None:
     found = table[(table["scenario"] == scenario) & (table["outcome"] == outcome) & (table["month"] == month)]
-    return None if found.empty else found.iloc[0]
+    return next(iter(found.to_dict(orient="records")), None)
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:

@@ -10,14 +10,14 @@ from .prediction import Predicted
 from .prediction_outcomes import KINDS, Key
 from .scenarios import NamedScenario
 
-PREDICTIONS = (
+PREDICTIONS: list[str] = [
     "scenario", "arm", "outcome", "month", "unit", "median", "pi90_low", "pi90_high", "extrapolated",
     "pi50_low", "pi50_high", "mc_error",
-)  # fmt: skip
-DIFFERENCES = (
+]  # fmt: skip
+DIFFERENCES: list[str] = [
     "scenario", "reference", "outcome", "month", "unit", "median", "pi90_low", "pi90_high", "extrapolated",
     "pi50_low", "pi50_high", "mc_error", "better_if", "p_better",
-)  # fmt: skip
+]  # fmt: skip
 BETTER = {1: "higher", -1: "lower", 0: ""}
 Extrapolated = Callable[[NamedScenario, Key], bool]
 
@@ -55,7 +55,7 @@ def prediction_table(predicted: Predicted, extrapolated: Extrapolated) -> pd.Dat
                 | _numbers(population_draws(x, kind.log), x.full)
                 | {"extrapolated": extrapolated(s, key)}
             )
-    return pd.DataFrame(lines, columns=list(PREDICTIONS))
+    return pd.DataFrame(lines, columns=pd.Index(PREDICTIONS))
 
 
 def difference_draws(one: Estimates, two: Estimates) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +87,7 @@ def difference_table(predicted: Predicted, reference: str, extrapolated: Extrapo
                 | {"extrapolated": extrapolated(s, key) or extrapolated(by_name[reference], key)}
                 | {"better_if": BETTER[kind.better], "p_better": better}
             )
-    return pd.DataFrame(lines, columns=list(DIFFERENCES))
+    return pd.DataFrame(lines, columns=pd.Index(DIFFERENCES))
 
 
 def csv_text(table: pd.DataFrame) -> str:

@@ -238,9 +238,11 @@ def _rules(source: Source, rules: file.Rules | str, place: tuple[str | int, ...]
 
 def _gcsf(source: Source, gcsf: file.Gcsf | str, place: tuple[str | int, ...]) -> Gcsf:
     words = (file.NO_GCSF, "reactive", "primary")
-    if isinstance(gcsf, str):
-        gcsf = file.Gcsf(policy=gcsf) if gcsf in words else _named(source, gcsf, place, words, "gcsf")  # type: ignore[arg-type]
-    return Gcsf() if gcsf.policy == "none" else Gcsf(**gcsf.model_dump())
+    if isinstance(gcsf, str) and gcsf in words:
+        given = file.Gcsf.model_validate({"policy": gcsf})
+    else:
+        given = _named(source, gcsf, place, words, "gcsf") if isinstance(gcsf, str) else gcsf
+    return Gcsf() if given.policy == "none" else Gcsf(**given.model_dump())
 
 
 def _regions(
