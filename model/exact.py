@@ -206,7 +206,7 @@ def simulate(
     end, course = jax.lax.scan(one_week, state, jax.tree.map(jnp.asarray, weekly))
     h = end.history
     h = h._replace(nadir=jnp.exp(h.nadir), nadir_cycle1=jnp.exp(h.nadir_cycle1), anc_day28=jnp.exp(h.anc_day28))
-    return (h, _collected(course, h)) if record else h
+    return h if course is None else (h, _collected(course, h))
 
 
 def _collected(course: Record, h: History) -> Record:
