@@ -1,11 +1,11 @@
 """`mezikd predict` from posterior to files: simulate, tabulate, draw, write. Results appear when complete."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from mezikd.model.regimen import Regimen
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -19,7 +19,7 @@ from .prediction_tables import csv_text, difference_table, prediction_table
 from .problem import Problem
 from .scenario_files import Source
 from .scenario_writer import scenarios_toml
-from .scenarios import Fitted, Request, resolve
+from .scenarios import Fitted, Request, reachable, resolve
 
 UNFINISHED = ".unfinished-predict"
 console = Console(stderr=True, highlight=False)
@@ -28,7 +28,7 @@ console = Console(stderr=True, highlight=False)
 def fitted_of(problem: Problem) -> Fitted:
     """Return what the fitted trial's mezigdomide arm received."""
     design = problem.target.design
-    regimen: Regimen = design.regimen
+    regimen = replace(design.regimen, levels_mg=reachable(design.regimen.levels_mg, design.regimen.dose_mg))
     shares = np.array(design.mezikd.regions, float) / sum(design.mezikd.regions)
     return Fitted(regimen, tuple(float(x) for x in shares))
 

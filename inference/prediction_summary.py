@@ -107,7 +107,8 @@ def summary_text(request: Request, table: pd.DataFrame, differences: pd.DataFram
             f"## Differences from {request.reference}",
             "",
             "Within posterior draws, in the same simulated patients. P(better): posterior probability that the scenario is "
-            "better for the patient in this outcome.",
+            "better for the patient in this outcome. Where the structure of the model fixes a direction (more drug, more "
+            "effect), P is near 0 or 1 by construction.",
             "",
             *_markdown(["scenario", *headings], paired),
             "",

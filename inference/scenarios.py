@@ -26,8 +26,8 @@ class Fitted:
 
     @property
     def highest_mg(self) -> float:
-        """Highest dose that the fitted trial gave."""
-        return max(self.regimen.dose_mg, *self.regimen.levels_mg)
+        """Highest dose that the fitted trial gave: reductions only go down."""
+        return self.regimen.dose_mg
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _one(source: Source, s: file.Scenario, place: tuple[str | int, ...], fitted:
             dose_mg=dose,
             days_on=on,
             cycle_days=cycle,
-            levels_mg=_below(levels, dose),
+            levels_mg=reachable(levels, dose),
             visits=_visits(base, cycle),
         ),
         rules=_rules(source, s.rules, (*place, "rules")),
@@ -180,7 +180,7 @@ def _visits(fitted: Regimen, cycle_days: int) -> Visits:
     return fitted.visits if cycle_days == fitted.cycle_days else replace(fitted.visits, calendar_days=fitted.cycle_days)
 
 
-def _below(levels: tuple[float, ...], dose: float) -> tuple[float, ...]:
+def reachable(levels: tuple[float, ...], dose: float) -> tuple[float, ...]:
     """Return the levels that can be reached from ``dose``: one form for what has one meaning."""
     return tuple(x for x in levels if x <= dose + 1e-9)
 
