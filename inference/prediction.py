@@ -154,16 +154,16 @@ def predict(
         out[CONTROL] = {k: v for k, v in found.items() if exists(k, False, False)}
         return out
 
-    begins = range(0, len(z), BATCH)
-    first = one_batch(0)  # alone: it compiles
+    # Compiled once, before two threads ask for it.
+    simulator.histories(simulator.batch(z, 0), control_plan, two_halves(shown.regions, settings.patients))
     with ThreadPoolExecutor(CORES) as pool:
-        batches = [first, *pool.map(one_batch, begins[1:])]
+        batches = list(pool.map(one_batch, range(0, len(z), BATCH)))
     joined = {
         name: {
             key: Estimates(*(np.concatenate(x) for x in zip(*(b[name][key] for b in batches), strict=True)))
             for key in keys
         }
-        for name, keys in first.items()
+        for name, keys in batches[0].items()
     }
     return Predicted((*scenarios, shown), joined)
 
