@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .commands_predict import predict
 from .commands_report import report
 from .commands_simulate import simulate
 from .errors import InputError, input_error
@@ -105,6 +106,7 @@ def check(
     run_check(posterior, out, trials, seed)
 
 
+app.command()(predict)
 app.command()(report)
 app.command()(simulate)
 

@@ -25,11 +25,13 @@ DAYS_PER_WEEK = 7
 REQUIRED: Any = ...
 
 
-def _whole(low: int, high: int, meaning: str, default: Any = REQUIRED) -> Any:
+def whole(low: int, high: int, meaning: str, default: Any = REQUIRED) -> Any:
+    """Declare a whole number; the description becomes the error's list of what is allowed."""
     return Field(default, ge=low, le=high, description=f"{meaning}: a whole number, {low} to {high}")
 
 
-def _number(low: float, high: float, meaning: str, default: Any = REQUIRED) -> Any:
+def number(low: float, high: float, meaning: str, default: Any = REQUIRED) -> Any:
+    """Declare a number."""
     return Field(default, ge=low, le=high, description=f"{meaning}: a number, {low:g} to {high:g}")
 
 
@@ -51,11 +53,13 @@ def _virtual(meaning: str, default: int) -> Any:
 VirtualPatients = Annotated[int, AfterValidator(_power_of_two)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of a TOML file: strict, frozen, no unknown key, no NaN or infinity."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Study(_Section):
+class Study(Section):
     """Which study the numbers come from."""
 
     name: str = _text("short name of the study")
@@ -63,24 +67,24 @@ class Study(_Section):
     citation: str = _text("where it was published")
 
 
-class Regions(_Section):
+class Regions(Section):
     """Randomised patients by region."""
 
-    usa: int = _whole(0, 100_000, "patients randomised in the USA")
-    europe: int = _whole(0, 100_000, "patients randomised in Europe")
-    asia: int = _whole(0, 100_000, "patients randomised in Asia")
-    rest_of_world: int = _whole(0, 100_000, "patients randomised elsewhere")
+    usa: int = whole(0, 100_000, "patients randomised in the USA")
+    europe: int = whole(0, 100_000, "patients randomised in Europe")
+    asia: int = whole(0, 100_000, "patients randomised in Asia")
+    rest_of_world: int = whole(0, 100_000, "patients randomised elsewhere")
 
     def total(self) -> int:
         """Return the number of patients of all regions."""
         return self.usa + self.europe + self.asia + self.rest_of_world
 
 
-class Arm(_Section):
+class Arm(Section):
     """Size of one arm."""
 
-    randomised: int = _whole(1, 100_000, "patients randomised to the arm")
-    treated: int = _whole(1, 100_000, "patients who received at least one dose (at most those randomised)")
+    randomised: int = whole(1, 100_000, "patients randomised to the arm")
+    treated: int = whole(1, 100_000, "patients who received at least one dose (at most those randomised)")
     regions: Regions = Field(
         description="patients by region: usa, europe, asia, rest_of_world, adding up to randomised"
     )
@@ -102,19 +106,19 @@ class Arm(_Section):
         return value
 
 
-class Trial(_Section):
+class Trial(Section):
     """Both arms: mezigdomide with carfilzomib and dexamethasone, and carfilzomib and dexamethasone alone."""
 
     mezikd: Arm = Field(description="the mezigdomide arm: randomised, treated, regions")
     kd: Arm = Field(description="the control arm: randomised, treated, regions")
 
 
-class Regimen(_Section):
+class Regimen(Section):
     """Planned dosing of mezigdomide."""
 
     dose_mg: float = Field(gt=0, le=10, description="starting dose: a number of mg, above 0 and at most 10")
-    cycle_days: int = _whole(7, 84, "length of a cycle in days (a multiple of 7)")
-    days_on: int = _whole(1, 84, "dosing days from day 1 of a cycle (at most cycle_days)")
+    cycle_days: int = whole(7, 84, "length of a cycle in days (a multiple of 7)")
+    days_on: int = whole(1, 84, "dosing days from day 1 of a cycle (at most cycle_days)")
     levels_mg: tuple[Annotated[float, Field(gt=0, le=10)], ...] = Field(
         default=(1.0, 0.6, 0.3),
         strict=False,
@@ -144,10 +148,10 @@ class Regimen(_Section):
         return value
 
 
-class Visits(_Section):
+class Visits(Section):
     """When neutrophils are counted (an assumption: the schedule is not public)."""
 
-    weekly_cycles: int = _whole(0, 100, "first cycles with a count every week", 2)
+    weekly_cycles: int = whole(0, 100, "first cycles with a count every week", 2)
     later_days: tuple[int, ...] = Field(
         default=(1, 15),
         strict=False,
@@ -165,48 +169,48 @@ class Visits(_Section):
         return value
 
 
-class Model(_Section):
+class Model(Section):
     """Structure and resolution of the model."""
 
     structure: Literal["arrest", "friberg"] = Field(
         default="arrest",
         description='neutrophil model: "arrest" (maturation arrest with reserve) or "friberg" (kill)',
     )
-    daily_cycles: int = _whole(1, 33, "cycles in which patients are followed day by day", 6)
-    steps_per_day: int = _whole(1, 8, "integration steps a day", 1)
+    daily_cycles: int = whole(1, 33, "cycles in which patients are followed day by day", 6)
+    steps_per_day: int = whole(1, 8, "integration steps a day", 1)
 
 
-class Patients(_Section):
+class Patients(Section):
     """Virtual patients of the likelihood (not the trial's own numbers)."""
 
     mezikd: VirtualPatients = _virtual("virtual patients of the mezigdomide arm", 256)
     kd: VirtualPatients = _virtual("virtual patients of the control arm", 128)
-    seed: int = _whole(0, 2**31 - 1, "seed of their scrambled Sobol points", 1)
+    seed: int = whole(0, 2**31 - 1, "seed of their scrambled Sobol points", 1)
 
 
-class Likelihood(_Section):
+class Likelihood(Section):
     """How the reported survival summaries, which share patients, are joined."""
 
     survival_covariance: Literal["simulated", "independent"] = Field(
         default="simulated",
         description='covariance of medians and hazard ratios: "simulated" or "independent"',
     )
-    covariance_trials: int = _whole(50, 100_000, "simulated trials that give that covariance", 400)
+    covariance_trials: int = whole(50, 100_000, "simulated trials that give that covariance", 400)
 
 
-class Sampler(_Section):
+class Sampler(Section):
     """NUTS."""
 
-    chains: int = _whole(1, 64, "chains", 4)
-    warmup: int = _whole(10, 100_000, "warm-up draws a chain", 300)
-    draws: int = _whole(10, 100_000, "kept draws a chain", 500)
-    more_draws: int = _whole(0, 100_000, "further draws a chain, at most, while they mix too slowly for the gate", 0)
-    seed: int = _whole(0, 2**31 - 1, "seed of the sampler", 1)
-    target_accept: float = _number(0.5, 0.99, "target acceptance probability", 0.8)
-    max_tree_depth: int = _whole(3, 15, "doublings of a trajectory", 8)
+    chains: int = whole(1, 64, "chains", 4)
+    warmup: int = whole(10, 100_000, "warm-up draws a chain", 300)
+    draws: int = whole(10, 100_000, "kept draws a chain", 500)
+    more_draws: int = whole(0, 100_000, "further draws a chain, at most, while they mix too slowly for the gate", 0)
+    seed: int = whole(0, 2**31 - 1, "seed of the sampler", 1)
+    target_accept: float = number(0.5, 0.99, "target acceptance probability", 0.8)
+    max_tree_depth: int = whole(3, 15, "doublings of a trajectory", 8)
 
 
-class FitSettings(_Section):
+class FitSettings(Section):
     """All of fit.toml."""
 
     study: Study = Field(description="section: name, title, citation")
@@ -239,6 +243,24 @@ OVERRIDES = {
 """Options of `mezikd fit` and the keys that they replace; Kd has half of ``virtual_patients``."""
 
 
+def read_toml[Root: Section](path: Path, root: type[Root]) -> tuple[Root, str]:
+    """Return what a TOML file says, as ``root``, and its text.
+
+    Raises
+    ------
+    InputError: not TOML, an unknown or missing key, or a value outside its range.
+    """
+    text = read_text(path)
+    try:
+        return root.model_validate(tomllib.loads(text)), text
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"at line (\d+)", str(error))
+        line = int(at[1]) if at else len(text.splitlines())
+        raise input_error(path, f"not TOML: {error}", "correct that line: key = value", line=line) from None
+    except ValidationError as error:
+        raise settings_error(path, text, error, root) from None
+
+
 def load_settings(folder: Path) -> FitSettings:
     """Return the settings in ``folder``/fit.toml.
 
@@ -246,16 +268,7 @@ def load_settings(folder: Path) -> FitSettings:
     ------
     InputError: not TOML, an unknown or missing key, or a value outside its range.
     """
-    path = Path(folder) / "fit.toml"
-    text = read_text(path)
-    try:
-        return FitSettings.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        at = re.search(r"at line (\d+)", str(error))
-        line = int(at[1]) if at else len(text.splitlines())
-        raise input_error(path, f"not TOML: {error}", "correct that line: key = value", line=line) from None
-    except ValidationError as error:
-        raise settings_error(path, text, error, FitSettings) from None
+    return read_toml(Path(folder) / "fit.toml", FitSettings)[0]
 
 
 def with_overrides(settings: FitSettings, overrides: Mapping[str, int]) -> FitSettings:

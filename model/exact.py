@@ -17,7 +17,7 @@ from . import days, episodes, fate, gcsf, holds, infection, infections, observat
 from .chance import Chance
 from .course import daily_constants, start
 from .elementary import log
-from .history import NEVER, SEVERE, WINDOW_DAYS, History, Realised, Record
+from .history import NADIR_DAYS, NEVER, SEVERE, WINDOW_DAYS, History, Realised, Record
 from .individuals import individuals
 from .outcomes import SAFETY_WEEKS
 from .patients import Cohort
@@ -169,7 +169,7 @@ def simulate(
             any_infection=jnp.minimum(h.any_infection, infected.day.min(axis=0)),
             concurrent=jnp.minimum(h.concurrent, jnp.where(infected.concurrent, infected.day, NEVER).min(axis=0)),
             nadir=jnp.minimum(h.nadir, lowest),
-            nadir_cycle1=jnp.where(now < plan.cycle_days, jnp.minimum(h.nadir_cycle1, lowest), h.nadir_cycle1),
+            nadir_cycle1=jnp.where(now < NADIR_DAYS, jnp.minimum(h.nadir_cycle1, lowest), h.nadir_cycle1),
             anc_day28=jnp.where(w == 3, log_anc[6], h.anc_day28),
             days_below_1=h.days_below_1 + in_window * (log_anc < rules.LOG_GRADE3).sum(axis=0),
             days_below_half=h.days_below_half + in_window * (log_anc < rules.LOG_GRADE4).sum(axis=0),

@@ -10,6 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 NEVER = 1e6
 """Day of an event that did not happen."""
+NADIR_DAYS = 28
+"""Days of cycle 1 in the trial: where the first nadir is looked for, whatever the cycle, so that schedules compare."""
 WINDOW_DAYS = 168
 """Days over which days of neutropenia are counted: six cycles of 28 days."""
 SEVERE, OTHER = 0, 1
@@ -65,7 +67,7 @@ class History(NamedTuple):
     fatal: Float[Array, "patients"]
     """1 where it is (or would be) fatal."""
     nadir_cycle1: Float[Array, "patients"]
-    """Lowest latent ANC, 10^9/L, at the starts of the days of cycle 1."""
+    """Lowest latent ANC, 10^9/L, at the starts of the first NADIR_DAYS days."""
     nadir: Float[Array, "patients"]
     """Lowest latent ANC, 10^9/L, at the starts of days on treatment and up to 28 days after."""
     anc_day28: Float[Array, "patients"]

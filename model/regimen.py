@@ -17,6 +17,9 @@ class Visits:
 
     weekly_cycles: int = 2
     later_days: tuple[int, ...] = (1, 15)
+    calendar_days: int | None = None
+    """Length of the cycles that these are counted in. None: the regimen's own. A regimen of other cycles that keeps the
+    fitted trial's calendar has as many counts, and so finds neutropenia as often."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Regimen:
     def is_visit(self, weeks: int) -> np.ndarray:
         """Return whether a count is scheduled on day 1 of each week, shape ``(weeks,)``; day 1 of the study is not one."""
         t = 7 * np.arange(weeks)
-        cycle, day = t // self.cycle_days, t % self.cycle_days + 1
+        calendar = self.visits.calendar_days or self.cycle_days
+        cycle, day = t // calendar, t % calendar + 1
         return (t > 0) & ((cycle < self.visits.weekly_cycles) | np.isin(day, self.visits.later_days))
 
     def is_dosing(self, weeks: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from mezikd.inference import commands
+from mezikd.inference import commands, places
 
 Edit = Callable[[bytes], bytes]
 FILES = ("fit.toml", "evidence.csv", "priors.csv")
@@ -329,7 +329,7 @@ def test_out_not_writable(tmp_path, capsys, monkeypatch):
     def refuse(**_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(commands.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(places.tempfile, "TemporaryFile", refuse)
     code = commands.run(["fit", "--out", str(tmp_path / "out")])
     assert_one_line(code, capsys.readouterr().err, ("--out", "not writable", "Permission denied"))
     assert not (tmp_path / "out").exists()
