@@ -51,7 +51,9 @@ def main_outcomes(table: pd.DataFrame) -> list[tuple[str, int, str]]:
 
 
 def _find(table: pd.DataFrame, scenario: str, outcome: str, month: int) -> dict[str, Any] | None:
-    found = table[(table["scenario"] == scenario) & (table["outcome"] == outcome) & (table["month"] == month)]
+    found = pd.DataFrame(
+        table[(table["scenario"] == scenario) & (table["outcome"] == outcome) & (table["month"] == month)]
+    )
     return next(iter(found.to_dict(orient="records")), None)
 
 
