@@ -17,6 +17,7 @@ from .prediction import predict, steps
 from .prediction_summary import summary_text
 from .prediction_tables import csv_text, difference_table, prediction_table
 from .problem import Problem
+from .processor import keep_memory
 from .scenario_files import Source
 from .scenario_writer import scenarios_toml
 from .scenarios import Fitted, Request, reachable, resolve
@@ -63,6 +64,7 @@ def run_predict(posterior: Path, source: Source, out: Path) -> None:
     ------
     InputError: as ``prepare``.
     """
+    keep_memory()
     request, problem, z = prepare(posterior, source)
     for name in request.above_range:
         console.print(
