@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +78,7 @@ def simulated_trials(
     draw = jax.jit(jax.vmap(lambda x: natural(x, parameters)))
     root = jax.random.key(seed)
 
-    def history(a: str, theta, effects, keys) -> History:
+    def history(a: Literal["mezikd", "kd"], theta, effects, keys) -> History:
         # The smaller arm is filled up to the size of the other, so that one compiled program serves both.
         n = len(regions[a])
         z = jnp.pad(effects, ((0, 0), (0, 0), (0, most - n)))

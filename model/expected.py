@@ -179,7 +179,7 @@ def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> E
 
     sizes = mezikd.size, kd.size
 
-    def each(of_arms):
+    def spread(of_arms):
         """Spread an array with a last axis of arms over the patients."""
         parts = (of_arms[..., i : i + 1] for i in range(len(ARMS)))
         return jnp.concatenate([jnp.broadcast_to(x, (*x.shape[:-1], n)) for x, n in zip(parts, sizes, strict=True)], -1)
@@ -205,7 +205,7 @@ def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> E
         stop=of_arms("stop_rate") * progression.WEEK_MONTHS,
         untouched=jnp.concatenate([jnp.exp(theta["other_reduction"] * jnp.log(drug.intensity)), jnp.ones(kd.size)]),
     )
-    tally, each = outcomes.tally(weekly, person, theta, partial(group_means, sizes=sizes), each)
+    tally, each = outcomes.tally(weekly, person, theta, partial(group_means, sizes=sizes), spread)
     dosing = (course.dose, course.dose_variance, course.never)
     planned = design.regimen.planned(weeks).sum(axis=1)
     rdi = rdi_distribution(cuts.rdi, each.ends[:, : mezikd.size], *dosing, planned, drug.intensity)
