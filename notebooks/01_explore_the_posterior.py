@@ -122,7 +122,7 @@ for label, i in zip(left.get_yticklabels(), order, strict=True):
 left.set_ylim(len(names) - 0.4, -0.6)
 left.set_xlabel("posterior, in prior standard deviations from the prior median", fontsize=9)
 right.axvline(MOVED, color="0.4", lw=0.8, ls="--")
-right.set_xlabel("contraction (1: settled by the trial, 0: prior)", fontsize=9)
+right.set_xlabel("contraction (1: settled, 0: prior)", fontsize=9)
 for axes in (left, right):
     axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -141,8 +141,8 @@ show(figure.savefig, alt="Posterior intervals of every parameter against its pri
 # %% [markdown]
 # ## Four parameters together
 #
-# Potency (EC50), half-life and largest block (Emax) of the arrest of neutrophil maturation can stand in for each other: the
-# trial fixes how deep neutropenia goes, not which of the three makes it so. A marginal interval hides that; a draw keeps it.
+# EC50 (potency) and half-life stand in for each other: the trial fixes how deep neutropenia goes, not which of the two makes
+# it so. Two marginal intervals hide that; a draw keeps it. Emax is as its prior; the tumour effect was learnt from progression.
 
 # %%
 PAIR = {

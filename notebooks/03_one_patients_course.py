@@ -128,8 +128,8 @@ draw_course(top, record, BLUE)
 draw_course(bottom, record_gcsf, GREEN)
 given = record_gcsf.gcsf[0, :SHOWN, :, one].ravel() > 0
 bottom.plot(days[given], np.full(given.sum(), 9.0), "|", color=PURPLE, ms=7)
-for r, colour, step in ((record, BLUE, 0.0), (record_gcsf, GREEN, 0.45)):
-    doses.bar(days + step, r.dose[0, :SHOWN, :, one].ravel(), width=0.5, color=colour, align="edge")
+for r, colour, line in ((record, BLUE, "-"), (record_gcsf, GREEN, "--")):
+    doses.step(days, r.dose[0, :SHOWN, :, one].ravel(), line, where="post", color=colour, lw=1.4)
 doses.set_ylabel("dose taken, mg", fontsize=9)
 doses.set_ylim(0, 1.1)
 doses.set_xlabel("days since the first dose", fontsize=9)
@@ -143,14 +143,15 @@ for axes in (top, bottom, doses):
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 handles = [
-    Line2D([], [], color=BLUE, lw=1.5, label="ANC"),
+    Line2D([], [], color=BLUE, lw=1.5, label="ANC, dose"),
+    Line2D([], [], color=GREEN, lw=1.5, ls="--", label="with G-CSF"),
     Patch(color=BLUE, alpha=0.25, label="90 % of counts"),
     Line2D([], [], ls="", marker="o", color="black", ms=4, label="scheduled count"),
     Line2D([], [], ls="", marker="o", color="black", mfc="white", ms=4, label="count on hold"),
     Patch(color=ORANGE, alpha=0.3, label="week on hold"),
     Line2D([], [], ls="", marker="|", color=PURPLE, ms=8, label="G-CSF day"),
 ]
-figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+figure.legend(handles=handles, loc="outside lower center", ncols=7, fontsize=7.5, frameon=False)
 figure.suptitle("One virtual patient, one posterior draw", fontsize=11)
 show(
     figure.savefig,

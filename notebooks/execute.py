@@ -53,7 +53,7 @@ def main() -> None:
         notebook = execute(path)
         target = arguments.out / f"{path.stem}.ipynb"
         part = target.with_suffix(".part")
-        jupytext.write(notebook, part, fmt="ipynb")
+        part.write_text(jupytext.writes(notebook, fmt="ipynb"), "utf-8")
         part.replace(target)
         seconds = time.perf_counter() - begin
         print(f"{target.name}: {seconds:.0f} s, {target.stat().st_size / 1000:.0f} kB", flush=True)

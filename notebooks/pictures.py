@@ -12,7 +12,7 @@ from IPython.display import Image, display
 
 QUICK = os.environ.get("MEZIKD_QUICK", "") not in ("", "0")
 """Whether the notebooks run with settings so small that their numbers mean nothing: a test that they run."""
-COLOURS = 96
+COLOURS = 128
 
 
 def show(draw: Callable[..., Any], *inputs: Any, alt: str) -> None:
@@ -23,6 +23,8 @@ def show(draw: Callable[..., Any], *inputs: Any, alt: str) -> None:
         small = BytesIO()
         with PIL.Image.open(path) as picture:
             # A palette makes the file three times smaller; the figures have few colours.
-            picture.convert("RGB").quantize(COLOURS, dither=PIL.Image.Dither.NONE).save(small, "png", optimize=True)
+            # Maximum coverage keeps the rare colours, such as that of a mark outside its interval.
+            how = {"method": PIL.Image.Quantize.MAXCOVERAGE, "dither": PIL.Image.Dither.NONE}
+            picture.convert("RGB").quantize(COLOURS, **how).save(small, "png", optimize=True)
             width = min(picture.width, 900)
     display(Image(small.getvalue(), width=width, alt=alt))
