@@ -181,6 +181,6 @@ axes.set_title(f"PFS against severe infection\nhollow marks {WARNING}", fontsize
 show(figure.savefig, alt="PFS at month 12 against severe infection by month 12 for six regimens and Kd, with intervals")
 
 # %% [markdown]
-# The long vertical crosses at 0.3 mg are `ec50_tumour`, which no trial has informed: what a dose-ranging arm would have to
-# measure. The same on the command line: `mezikd predict --scenarios FILE.toml --out DIR`; other rules, G-CSF and region mixes:
+# What a lower dose costs in PFS rests on `ec50_tumour`, which no trial has informed: a dose-ranging arm would have to measure it.
+# The same on the command line: `mezikd predict --scenarios FILE.toml --out DIR`; other rules, G-CSF and region mixes:
 # `fits/scenarios/`.
