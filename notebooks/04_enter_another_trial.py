@@ -145,7 +145,9 @@ def mezikd(*arguments: str) -> int:
     """Run the command as in a shell, print what it says, return its exit code."""
     print("$ mezikd", *arguments)
     command = [sys.executable, "-m", "mezikd.inference.commands", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "110"}, check=False)
+    # Jupyter asks programs for colours and moving bars; a page wants plain lines.
+    plain = {k: v for k, v in os.environ.items() if "COLOR" not in k} | {"COLUMNS": "110", "TERM": "dumb"}
+    done = subprocess.run(command, capture_output=True, text=True, env=plain, check=False)
     print((done.stdout + done.stderr).strip())
     print("exit code", done.returncode)
     return done.returncode
