@@ -13,7 +13,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 SOURCES := model inference $(wildcard model/*.py inference/*.py fits/*.py)
 
 .DELETE_ON_ERROR:
-.PHONY: help fit test test-slow lint bench clean
+.PHONY: help fit test test-slow lint bench notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -37,9 +37,12 @@ lint: .venv/.installed-dev .venv/.typecheck  ## ruff and pyright
 bench: .venv/.installed-dev  ## timings
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s
 
+notebooks: .venv/.installed-dev  ## run the notebooks from their .py and write the .ipynb with outputs
+	$(BIN)/python notebooks/execute.py
+
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf .venv build mezikd.egg-info .pytest_cache .ruff_cache .hypothesis .jax_cache
-	find model inference fits tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find model inference fits notebooks tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ensurepip comes last, so a half-made environment is made again.
 .venv/bin/pip:
