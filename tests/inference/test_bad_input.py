@@ -248,7 +248,7 @@ SETTINGS: dict[str, tuple[Edit, tuple[str, ...]]] = {
         swap("treated = 186", "treated = 195"),
         ("`trial.kd.treated`", "195", "191"),
     ),
-    "settings not UTF-8": (lambda data: data + b"# \xe9\n", ("line 49", "UTF-8")),
+    "settings not UTF-8": (lambda data: data + b"# \xe9\n", ("line 50", "UTF-8")),
 }
 
 CASES = [

@@ -1,5 +1,6 @@
 """`mezikd predict` on the shipped posterior, small: files, columns, reproducibility, direction of effects."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,8 @@ def test_more_draws_than_the_posterior_has(tmp_path, capsys):
     code = commands.run(["predict", "--draws", "5000", "--out", str(tmp_path / "out")])
     stderr = capsys.readouterr().err
     assert code == commands.BAD_INPUT
-    assert "--draws: value 5000 is more than the posterior's 1200" in stderr
+    diagnostics = json.loads((commands.built_in_fit() / "diagnostics.json").read_text())
+    kept = diagnostics["draws"] * diagnostics["chains"]
+    assert f"--draws: value 5000 is more than the posterior's {kept}" in stderr
     assert stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
