@@ -1,7 +1,7 @@
 """What makes compiled functions faster on a CPU: memory kept between calls, wider vectors.
 
 Above 32 MB glibc takes memory from the system at each call and gives it back after it, so that every page faults again:
-a third or more of the time of a gradient of the built-in fit (tests/benchmarks/results.csv).
+a quarter of the time of a gradient of the built-in fit (tests/benchmarks/results.csv).
 """
 
 import ctypes
