@@ -150,8 +150,7 @@ def test_texts_of_the_fit_stay_in_their_cell(tmp_path):
     with xr.open_datatree(built_in_fit() / "posterior.nc", engine="h5netcdf") as opened:
         tree = opened.load()
     name = "<script>a|b</script>, `x`"
-    settings = str(tree.attrs["file:fit.toml"])
-    tree.attrs["file:fit.toml"] = settings.replace('name = "SUCCESSOR-2"', f'name = "{name}"')
+    tree.attrs["settings"] = str(tree.attrs["settings"]).replace('"name":"SUCCESSOR-2"', f'"name":"{name}"')
     tree.to_netcdf(tmp_path / "fit.nc", engine="h5netcdf")
     assert simulate(tmp_path / "out", str(tmp_path / "fit.nc")) == DONE
     define = (tmp_path / "out" / "define.md").read_text()
