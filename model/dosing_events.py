@@ -137,7 +137,8 @@ def schedule(patients: list[Records]) -> Schedule:
             seen[p, : len(observed), j] = [(d.row < i) and (i < d.wiped_at) for i in observed]
         at[p, : len(observed)] = r.time[observed]
         at[p, len(observed) :] = r.time[observed[-1]] if len(observed) else 0.0
-    return Schedule(*arrays, at, seen)
+    time, amount, duration, interval, to_central = arrays
+    return Schedule(time, amount, duration, interval, to_central, at, seen)
 
 
 def _single(amount, duration, to_central, r: Rates, t) -> Amounts:
@@ -176,6 +177,6 @@ def amounts(s: Schedule, r: Rates, lag=0.0, bioavailability=1.0) -> Amounts:
     given = jnp.where(elapsed >= 0.0, 1.0, 0.0)
 
     def total(single, periodic):
-        return (s.seen * jnp.where(steady, periodic, given * single)).sum(axis=-1)
+        return (jnp.asarray(s.seen) * jnp.where(steady, periodic, given * single)).sum(axis=-1)
 
     return Amounts(*(total(a, b) for a, b in zip(one, full, strict=True)))
