@@ -1,16 +1,19 @@
 """The command line. Inputs are checked here, before anything heavy is imported."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .commands_calibrate import calibrate
 from .commands_predict import predict
 from .commands_report import report
+from .commands_sensitivity import sensitivity
 from .commands_simulate import simulate
+from .commands_structures import compare
 from .errors import InputError, input_error
 from .places import built_in_fit, check_out, find_posterior
 
@@ -60,6 +63,13 @@ def fit(
         typer.Option(help="Virtual patients of the mezigdomide arm, half as many of Kd [default: fit.toml]."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sampler [default: fit.toml].")] = None,
+    structure: Annotated[
+        str | None, typer.Option(help="Neutrophil model: arrest or friberg (kill) [default: fit.toml].")
+    ] = None,
+    tumour: Annotated[str | None, typer.Option(help="Tumour effect: memory or no_memory [default: fit.toml].")] = None,
+    infection: Annotated[
+        str | None, typer.Option(help="Infection hazard: neutrophils or no_neutrophils [default: fit.toml].")
+    ] = None,
 ) -> None:
     """Fit the model to the reported numbers of a trial.
 
@@ -71,8 +81,11 @@ def fit(
         "draws": draws,
         "virtual_patients": virtual_patients,
         "seed": seed,
+        "structure": structure,
+        "tumour": tumour,
+        "infection": infection,
     }
-    overrides = {name: value for name, value in given.items() if value is not None}
+    overrides: dict[str, int | str] = {name: value for name, value in given.items() if value is not None}
     folder = built_in_fit() if folder is None else folder
     check_out(out)
     validate(folder, overrides)
@@ -106,12 +119,15 @@ def check(
     run_check(posterior, out, trials, seed)
 
 
+app.command()(calibrate)
+app.command()(compare)
 app.command()(predict)
 app.command()(report)
+app.command()(sensitivity)
 app.command()(simulate)
 
 
-def validate(folder: Path, overrides: dict[str, int]) -> None:
+def validate(folder: Path, overrides: Mapping[str, int | str]) -> None:
     """Read every input of a fit and raise InputError at the first mistake."""
     from .settings import load_settings, with_overrides
 

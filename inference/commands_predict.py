@@ -36,6 +36,10 @@ def predict(
     patients: Annotated[int | None, typer.Option(help="Simulated patients a draw, even [default: 512].")] = None,
     months: Annotated[int | None, typer.Option(help="Months that are simulated, 1 to 60 [default: 24].")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the simulation [default: 1].")] = None,
+    structure: Annotated[
+        str,
+        typer.Option(help="Structure of the model: stacked (the mixture of those that fit equally), or one's name."),
+    ] = "stacked",
 ) -> None:
     """Predict neutropenia, infection, dose intensity and PFS under other regimens, dose rules and supportive care.
 
@@ -60,4 +64,4 @@ def predict(
     check_out(out)
     from .predict import run_predict
 
-    run_predict(posterior, source, out)
+    run_predict(posterior, source, out, structure)

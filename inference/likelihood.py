@@ -1,31 +1,31 @@
-"""Likelihood of reported numbers: disjoint groups and conditional chains (inference.md, section 2).
+"""Likelihood of reported numbers: disjoint groups, conditional chains, and what they share (inference.md, section 2).
 
-Each fitted row becomes one term: binomial for counts (conditional on the row named in ``given``, so that no patient is
-counted twice), multinomial with n/4 in each interval for quartiles, and for the survival summaries, which share
-patients, one multivariate normal with a covariance from simulated trials (survival_covariance.py).
+Each fitted row gives one score, quartiles three (scores.py): binomial for counts (conditional on the row named in
+``given``, so that no patient is counted twice), multinomial with n/4 in each interval for quartiles, normal for medians and
+hazard ratios. As if independent, the scores' squares add up. Jointly, with the mean and the covariance that they have in
+simulated trials (joint_covariance.py), numbers of the same patients are not counted twice either.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Array, Float
 from mezikd.model.expected import Cuts, Expected, expected
 from mezikd.model.parameters import Parameter, natural
 from mezikd.model.patients import Cohort
 from mezikd.model.trial_design import Design
 
+from . import scores
 from .coordinates import prior_scaled
 from .evidence import Evidence, Row
+from .observed import Observed, reported
 from .vocabulary import VOCABULARY
 
-Z95 = 1.959963984540054
-_EDGE = 1e-12
-SURVIVAL_OUTCOMES = ("progression-free survival", "progression or death", "death from any cause")
-"""Rows that enter the joint normal of the survival summaries."""
+RDI, DURATION = "relative dose intensity, mezigdomide", "duration of grade 3 or 4 neutropenia"
 
 
 def _ever(weekly: str):
@@ -45,9 +45,9 @@ PROBABILITY: dict[str, Callable[[Expected, Row], jax.Array]] = {
 }
 """Probability that a patient of the arm (or region) counts towards a row, by outcome."""
 
-CUMULATIVE: dict[str, Callable[[Expected, Row, np.ndarray], jax.Array]] = {
-    "duration of grade 3 or 4 neutropenia": lambda e, row, q: e.neutropenia_duration,
-    "relative dose intensity, mezigdomide": lambda e, row, q: e.rdi,
+CUMULATIVE: dict[str, Callable[[Expected, Row, Any], jax.Array]] = {
+    DURATION: lambda e, row, q: e.neutropenia_duration,
+    RDI: lambda e, row, q: e.rdi,
     "time to onset of grade 3 or 4 infection": lambda e, row, q: e.severe_onset(row.arm, q),
     "duration of treatment": lambda e, row, q: e.treatment_duration(row.arm, q),
     "follow-up": lambda e, row, q: e.observed_follow_up(q),
@@ -55,97 +55,67 @@ CUMULATIVE: dict[str, Callable[[Expected, Row, np.ndarray], jax.Array]] = {
 """Distribution function at the reported quartiles, by outcome."""
 
 
-def reported_quartiles(row: Row) -> np.ndarray:
-    """Return the three quartiles of a row."""
-    return np.array([row.low, row.value, row.high])
+class Joint(NamedTuple):
+    """How the scores of one trial vary together."""
+
+    mean: Float[Array, "scores"]
+    """Mean score at the parameters that trials were simulated at: error of the expectations and bias of estimators."""
+    root: Float[Array, "scores scores"]
+    """Root of the inverse covariance: root' root."""
+    trials: Float[Array, ""]
+    """Trials that gave it; infinite would be known exactly."""
 
 
-def cuts_of(evidence: Evidence) -> Cuts:
-    """Return the values at which the evidence wants distributions that the weekly scan has to follow."""
-    found = {}
-    for row in evidence.fit:
-        if row.outcome == "relative dose intensity, mezigdomide":
-            found["rdi"] = tuple(reported_quartiles(row) / 100.0)
-        if row.outcome == "duration of grade 3 or 4 neutropenia":
-            found["neutropenia_days"] = tuple(reported_quartiles(row))
-    return Cuts(**found)
+KNOWN = 1e12
+"""Trials that stand for a covariance known exactly."""
 
 
-def _safe(p):
-    return jnp.clip(p, _EDGE, 1.0 - _EDGE)
+class Prior(NamedTuple):
+    """Normal prior of the prior-scaled coordinates, where it is not standard normal (calibration.py)."""
+
+    centre: Float[Array, "parameters"]
+    root: Float[Array, "parameters parameters"]
+    """Root of the inverse covariance."""
 
 
-def binomial(count, n, p):
-    """Return the log-likelihood of ``count`` of ``n`` at probability ``p``, without the constant."""
-    p = _safe(p)
-    return count * jnp.log(p) + (n - count) * jnp.log1p(-p)
+class Data(NamedTuple):
+    """What a compiled log-density is given at run time."""
+
+    observed: Observed
+    joint: Joint
+    prior: Prior | None = None
 
 
-def quartiles(n, cumulative):
-    """Return the log-likelihood of reported quartiles: n/4 patients in each of the four intervals they cut."""
-    edges = jnp.concatenate([jnp.zeros(1), cumulative, jnp.ones(1)])
-    return 0.25 * n * jnp.log(jnp.clip(jnp.diff(edges), _EDGE, 1.0)).sum()
+def independent(count: int) -> Joint:
+    """Return scores as if independent."""
+    return Joint(jnp.zeros(count), jnp.eye(count), jnp.asarray(KNOWN))
 
 
-def conditional(row: Row, whole: Row, p, p_whole):
-    """Return (count, n, probability) of ``row`` given ``whole``.
+def conditional(row: Row, value, whole_value, whole_n, p, p_whole):
+    """Return (count, n, probability) of ``row`` given the row it is conditional on.
 
     A ``part`` of the given patients (held, grade 4, concurrent) is a share of them; a ``whole`` around them (any grade,
     given severe) adds those of the others who have it.
     """
     if VOCABULARY[row.outcome, row.statistic].relation == "part":
-        return row.value, whole.value, p / _safe(p_whole)
+        return value, whole_value, p / scores.safe(p_whole)
     others = 1.0 - p_whole
-    return row.value - whole.value, whole.denominator - whole.value, (p - p_whole) / _safe(others)
-
-
-@dataclass(frozen=True)
-class SurvivalBlock:
-    """Joint normal of the survival summaries: observed vector, scale and correlation, in the order of ``rows``."""
-
-    rows: tuple[Row, ...]
-    observed: np.ndarray
-    covariance: np.ndarray
-    precision_root: np.ndarray = field(init=False)
-
-    def __post_init__(self):
-        object.__setattr__(self, "precision_root", np.linalg.inv(np.linalg.cholesky(self.covariance)))
-
-
-def survival_scale(row: Row) -> tuple[float, float]:
-    """Return the reported number and its standard error on the scale of the joint normal.
-
-    log for medians and hazard ratios (standard error from the 95 % interval, or its lower half where the upper bound was
-    not reached), logit for counts (binomial; half a patient from the edges).
-    """
-    if row.statistic == "count":
-        p = np.clip(row.value, 0.5, row.denominator - 0.5) / row.denominator
-        return float(np.log(p / (1.0 - p))), float(1.0 / np.sqrt(row.denominator * p * (1.0 - p)))
-    if np.isnan(row.high):
-        return float(np.log(row.value)), float(np.log(row.value / row.low) / Z95)
-    return float(np.log(row.value)), float(np.log(row.high / row.low) / (2.0 * Z95))
+    return value - whole_value, whole_n - whole_value, (p - p_whole) / scores.safe(others)
 
 
 def survival_quantity(e: Expected, row: Row):
-    """Return the model's counterpart of a survival summary on the same scale."""
-    if row.statistic == "count":
-        p = _safe(PROBABILITY[row.outcome](e, row))
-        return jnp.log(p) - jnp.log1p(-p)
-    if row.statistic == "median":
-        return jnp.log(e.pfs_median(row.arm))
-    return e.log_hazard_ratio()
+    """Return the model's log median or log hazard ratio of progression or death."""
+    return jnp.log(e.pfs_median(row.arm)) if row.statistic == "median" else e.log_hazard_ratio()
 
 
-def survival_rows(evidence: Evidence) -> tuple[Row, ...]:
-    """Return the fitted rows of the joint normal."""
-    return tuple(r for r in evidence.fit if r.outcome in SURVIVAL_OUTCOMES)
+def joint_log_likelihood(r, joint: Joint):
+    """Return the log-likelihood of all scores together; ``r`` has the shape ``(..., scores)``.
 
-
-def independent_block(evidence: Evidence) -> SurvivalBlock:
-    """Return the survival summaries as if independent: the start, before trials can be simulated at a mode."""
-    rows = survival_rows(evidence)
-    scale = np.array([survival_scale(r) for r in rows]).reshape(-1, 2)
-    return SurvivalBlock(rows, scale[:, 0], np.diag(scale[:, 1] ** 2))
+    Multivariate t (Sellentin and Heavens, MNRAS 2016): what a normal with covariance S becomes when S is estimated from N
+    simulated trials, -N/2 log(1 + q / (N - 1)), q = (r - mean)' S^-1 (r - mean).
+    """
+    u = (r - joint.mean) @ joint.root.T
+    return -0.5 * joint.trials * jnp.log1p((u * u).sum(axis=-1) / (joint.trials - 1.0))
 
 
 @dataclass(frozen=True)
@@ -157,49 +127,97 @@ class Target:
     parameters: tuple[Parameter, ...]
     mezikd: Cohort
     kd: Cohort
-    survival: SurvivalBlock
+
+    @cached_property
+    def data(self) -> Data:
+        """The reported numbers, as if independent."""
+        return Data(reported(self.evidence), independent(len(self.score_names)))
 
     @cached_property
     def compiled_expected(self) -> Callable[[Any], Expected]:
         """``expected``, compiled once for all that read it draw by draw."""
         return jax.jit(self.expected)
 
-    def expected(self, z) -> Expected:
-        """Return the expectations of both arms at coordinates ``z``."""
-        theta = natural(z, self.parameters)
-        return expected(theta, self.design, self.mezikd, self.kd, cuts_of(self.evidence))
+    @cached_property
+    def score_names(self) -> tuple[str, ...]:
+        """Row names of the scores; those of quartiles three times."""
+        return tuple(r.name for r in self.evidence.fit for _ in range(3 if r.statistic == "quartiles" else 1))
 
-    def terms(self, e: Expected, precision_root=None) -> dict[str, jax.Array]:
-        """Return the log-likelihood of each reported number; survival summaries as one term, 'survival'.
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {row.name: i for i, row in enumerate(self.evidence.rows)}
 
-        ``precision_root`` replaces that of the survival summaries (to compile before it is known).
-        """
+    def quartiles_of(self, row: Row, observed: Observed):
+        """Return the three quartiles of a row."""
+        i = self._index[row.name]
+        return jnp.stack([jnp.asarray(x)[i] for x in (observed.low, observed.value, observed.high)])
+
+    def cuts(self, observed: Observed) -> Cuts:
+        """Return the values at which the numbers want distributions that the daily scan has to follow."""
+        found = {}
+        for row in self.evidence.fit:
+            if row.outcome == RDI:
+                found["rdi"] = self.quartiles_of(row, observed) / 100.0
+            if row.outcome == DURATION:
+                found["neutropenia_days"] = self.quartiles_of(row, observed)
+        return Cuts(**found)
+
+    def expected(self, z, observed: Observed | None = None, changes: Mapping[str, Any] | None = None) -> Expected:
+        """Return the expectations of both arms at coordinates ``z``; ``changes`` replaces parameters in natural units."""
+        theta = natural(z, self.parameters) | dict(changes or {})
+        cuts = self.cuts(self.data.observed if observed is None else observed)
+        return expected(theta, self.design, self.mezikd, self.kd, cuts)
+
+    def row_scores(self, e: Expected, observed: Observed | None = None) -> dict[str, Float[Array, "n"]]:
+        """Return the scores of each fitted row: one, or three of quartiles."""
+        o = self.data.observed if observed is None else observed
         out = {}
         for row in self.evidence.fit:
-            if row.outcome in SURVIVAL_OUTCOMES:
-                continue
+            i = self._index[row.name]
+            value, n = jnp.asarray(o.value)[i], jnp.asarray(o.denominator)[i]
             if row.statistic == "quartiles":
-                cumulative = CUMULATIVE[row.outcome](e, row, reported_quartiles(row))
-                out[row.name] = quartiles(row.denominator, cumulative)
+                cumulative = CUMULATIVE[row.outcome](e, row, self.quartiles_of(row, o))
+                out[row.name] = scores.quartiles(n, cumulative)
+                continue
+            if row.statistic in ("median", "hazard_ratio"):
+                error, reached = jnp.asarray(o.error)[i], jnp.asarray(o.reached)[i]
+                r = scores.normal(jnp.log(value), error, survival_quantity(e, row), reached)
+                out[row.name] = jnp.where(n > 0.0, r, 0.0)[None]
                 continue
             p = PROBABILITY[row.outcome](e, row)
-            count, n = row.value, row.denominator
             whole = self.evidence.given(row)
             if whole is not None:
-                count, n, p = conditional(row, whole, p, PROBABILITY[whole.outcome](e, whole))
-            out[row.name] = binomial(count, n, p)
-        if self.survival.rows:
-            model = jnp.stack([survival_quantity(e, r) for r in self.survival.rows])
-            root = self.survival.precision_root if precision_root is None else precision_root
-            residual = root @ (self.survival.observed - model)
-            out["survival"] = -0.5 * (residual**2).sum()
+                j = self._index[whole.name]
+                of = jnp.asarray(o.value)[j], jnp.asarray(o.denominator)[j]
+                value, n, p = conditional(row, value, *of, p, PROBABILITY[whole.outcome](e, whole))
+            out[row.name] = scores.binomial(value, n, p)[None]
         return out
 
-    def log_density(self, z, precision_root=None):
-        """Return the log posterior density at ``z`` up to a constant; -inf where it is not finite."""
-        value = sum(self.terms(self.expected(z), precision_root).values()) - 0.5 * (z**2).sum()
+    def terms(self, e: Expected, data: Data | None = None) -> dict[str, jax.Array]:
+        """Return the log-likelihood of each reported number on its own, and 'joint': what their covariance adds.
+
+        Up to constants of the data; they add up to the log-likelihood.
+        """
+        data = self.data if data is None else data
+        each = self.row_scores(e, data.observed)
+        out = {name: -0.5 * (r * r).sum() for name, r in each.items()}
+        out["joint"] = joint_log_likelihood(jnp.concatenate(list(each.values())), data.joint) - sum(out.values())
+        return out
+
+    def log_likelihood(self, e: Expected, data: Data):
+        """Return the log-likelihood of all fitted rows, up to a constant of the data."""
+        return joint_log_likelihood(jnp.concatenate(list(self.row_scores(e, data.observed).values())), data.joint)
+
+    def log_density(self, z, data: Data | None = None, changes: Mapping[str, Any] | None = None):
+        """Return the log posterior density at ``z`` up to a constant; -inf where it is not finite.
+
+        ``changes`` replaces parameters in natural units: those fixed, and the model's alternatives (sensitivity.py).
+        """
+        data = self.data if data is None else data
+        u = z if data.prior is None else data.prior.root @ (z - data.prior.centre)
+        value = self.log_likelihood(self.expected(z, data.observed, changes), data) - 0.5 * (u**2).sum()
         return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
-    def sampled_log_density(self, x, precision_root=None):
+    def sampled_log_density(self, x, data: Data | None = None, changes: Mapping[str, Any] | None = None):
         """Return ``log_density`` at the sampler's coordinates ``x`` (coordinates.py)."""
-        return self.log_density(prior_scaled(x, self.parameters), precision_root)
+        return self.log_density(prior_scaled(x, self.parameters), data, changes)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,13 +19,13 @@ from .coordinates import prior_scaled
 from .diagnostics import diagnose
 from .errors import input_error
 from .files import load_pickle, save_pickle, write_whole
-from .likelihood import Target
+from .joint_covariance import joined, score_function
+from .likelihood import Data, Target
 from .mode import CORES, find_mode, laplace
 from .problem import Problem, load_problem
 from .processor import compiler_options, keep_memory
 from .sampler import Geometry, SamplerSettings, build_in_background
 from .sampling import sample
-from .survival_covariance import simulated_block
 
 UNFINISHED = "unfinished"
 PREDICTIVE_DRAWS = 400
@@ -61,44 +62,41 @@ class _Gradient:
 
     def __init__(self, target: Target):
         self._function = jax.jit(jax.value_and_grad(target.sampled_log_density), compiler_options=compiler_options())
-        self.root = target.survival.precision_root
+        self.data = target.data
         self.calls = 0
 
     def __call__(self, z: np.ndarray) -> tuple[float, np.ndarray]:
         self.calls += 1
-        value, slope = self._function(z, self.root)
+        value, slope = self._function(z, self.data)
         return float(value), np.asarray(slope)
 
 
-def find_geometry(problem: Problem, gradient: _Gradient) -> tuple[Target, Geometry]:
-    """Return the target with the covariance of the survival summaries, and the Laplace approximation.
+def find_geometry(problem: Problem, gradient: _Gradient) -> Geometry:
+    """Return the Laplace approximation, with what the log-density is given.
 
-    Mode with independent summaries, trials simulated there, mode and curvature with their covariance.
+    Mode with the numbers as if independent, trials simulated there, mode and curvature with their joint law.
     """
     n, target, s = len(problem.free), problem.target, problem.settings
     rng = np.random.default_rng([s.sampler.seed, 1])
     starts = np.stack([np.zeros(n), 0.5 * rng.standard_normal(n)])
     z, _, _ = find_mode(gradient, starts)
-    if s.likelihood.survival_covariance == "simulated" and target.survival.rows:
+    if s.likelihood.covariance == "simulated":
         at, trials = np.asarray(prior_scaled(z, problem.parameters)), s.likelihood.covariance_trials
-        block = simulated_block(target.survival.rows, at, problem.parameters, target.design, trials, s.sampler.seed)
-        target = replace(target, survival=block)
-        gradient.root = block.precision_root
+        gradient.data = joined(target, gradient.data, score_function(target), at, trials, s.sampler.seed)
     mode = laplace(gradient, z[None])
-    root = jnp.asarray(target.survival.precision_root)
-    return target, Geometry(jnp.asarray(mode.z), jnp.asarray(mode.whiten), root)
+    return Geometry(jnp.asarray(mode.z), jnp.asarray(mode.whiten), gradient.data)
 
 
-def _pointwise(target: Target, z: np.ndarray) -> dict[str, np.ndarray]:
+def _pointwise(target: Target, z: np.ndarray, data: Data) -> dict[str, np.ndarray]:
     """Return the log-likelihood of every term at draws of ``z`` (chain, draw, parameter), thinned to about 100 a chain."""
     z = z[:, :: max(1, z.shape[1] // 100)]
     terms = jax.jit(target.terms)
-    draws = (terms(target.compiled_expected(x)) for x in z.reshape(-1, z.shape[-1]))
+    draws = (terms(target.compiled_expected(x), data) for x in z.reshape(-1, z.shape[-1]))
     out = [{k: float(v) for k, v in d.items()} for d in draws]
     return {k: np.array([o[k] for o in out]).reshape(z.shape[:2]) for k in out[0]}
 
 
-def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -> bool:
+def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart: bool) -> bool:
     """Fit ``folder`` into ``out``; return whether the convergence gate was passed."""
     begin = time.perf_counter()
     keep_memory()
@@ -108,26 +106,22 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
     if resumes:
         console.print(f"going on with the unfinished fit in {out} (--restart begins anew)")
     settings = SamplerSettings(**s.model_dump())
-    rows = len(problem.target.survival.rows)
     console.print(f"{problem.settings.study.name}: {len(problem.evidence.fit)} reported numbers fitted, "
                   f"{len(problem.free)} parameters, {problem.settings.patients.mezikd} virtual patients")  # fmt: skip
-    future = build_in_background(problem.target.sampled_log_density, len(problem.free), rows, settings)
-    gradient = _Gradient(problem.target)
+    target = problem.target
+    future = build_in_background(target.sampled_log_density, len(problem.free), target.data, settings)
+    gradient = _Gradient(target)
     saved = load_pickle(work / "geometry.pickle")
     if saved is None:
         with console.status("mode, simulated trials, curvature"):
-            target, geometry = find_geometry(problem, gradient)
-        saved = (jax.tree.map(np.asarray, tuple(geometry)), target.survival.covariance, gradient.calls)
+            saved = (jax.tree.map(np.asarray, find_geometry(problem, gradient)), gradient.calls)
         save_pickle(work / "geometry.pickle", saved)
-    arrays, covariance, mode_gradients = saved
-    geometry = Geometry(*(jnp.asarray(x) for x in arrays))
-    target = replace(problem.target, survival=replace(problem.target.survival, covariance=covariance))
-    problem = replace(problem, target=target)
+    geometry, mode_gradients = jax.tree.map(jnp.asarray, saved[0]), saved[1]
     console.print(f"{time.perf_counter() - begin:.0f} s: posterior mode and its curvature")
     with console.status("compiling the sampler"):
         sampler = future.result()
     console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
-    gradient.root = np.asarray(geometry.precision_root)
+    gradient.data = geometry.data
     sampled = sample(sampler, geometry, gradient, work, problem.parameters, console)
     stacked, gradients, sampling_seconds = sampled
     parallel = min(s.chains, CORES)
@@ -149,7 +143,7 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
     with console.status("simulated trials, check, figures"), ThreadPoolExecutor(CORES) as pool:
         mode = prior_scaled(geometry.centre, problem.parameters)
         integration_error = pool.submit(summary.integration_error, problem, mode)
-        pointwise = pool.submit(_pointwise, target, stacked.z)
+        pointwise = pool.submit(_pointwise, target, stacked.z, geometry.data)
         flat = stacked.z.reshape(-1, stacked.z.shape[-1])
         chosen = flat[np.linspace(0, len(flat) - 1, min(PREDICTIVE_DRAWS, len(flat))).astype(int)]
         simulated = check.predictive(problem.evidence, chosen, problem.parameters, target.design, s.seed)
@@ -162,7 +156,7 @@ def run_fit(folder: Path, out: Path, overrides: dict[str, int], restart: bool) -
         seconds = time.perf_counter() - begin
         tree = posterior_file.build_tree(
             problem, stacked.z, stats, pointwise.result(), simulated,
-            posterior_file.attributes(problem, seconds, covariance),
+            posterior_file.attributes(problem, seconds, geometry.data.joint),
         )  # fmt: skip
         parameters = summary.parameter_table(tree, problem)
         (out / "figures").mkdir(exist_ok=True)

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from .errors import input_error
+from .likelihood import Joint
 from .problem import FILES, Problem, load_problem
+from .settings import FitSettings
 
 PACKAGES = ("mezikd", "jax", "jaxlib", "numpyro", "arviz", "numpy", "scipy")
 FORMAT = 1
@@ -80,7 +83,7 @@ def build_tree(
     return tree
 
 
-def attributes(problem: Problem, seconds: float, covariance: np.ndarray) -> dict[str, Any]:
+def attributes(problem: Problem, seconds: float, joint: Joint) -> dict[str, Any]:
     """Return what makes a fit reproducible: versions, seed, device, the input files and their hashes, time."""
     texts = problem.texts()
     out: dict[str, Any] = {
@@ -93,10 +96,31 @@ def attributes(problem: Problem, seconds: float, covariance: np.ndarray) -> dict
         "settings": problem.settings.model_dump_json(),
         "evidence_sha256": problem.evidence.sha256,
         "priors_sha256": hashlib.sha256(texts.get("priors.csv", "").encode()).hexdigest(),
-        "survival_covariance": json.dumps(covariance.tolist()),
+        "joint": json.dumps(
+            {"scores": problem.target.score_names}
+            | {k: np.round(np.asarray(x), 10).tolist() for k, x in joint._asdict().items()}
+        ),
     }
     out |= {f"file:{name}": text for name, text in texts.items()}
     return out
+
+
+def thin(tree: xr.DataTree, draws: int) -> xr.DataTree:
+    """Return about ``draws`` evenly spaced draws of a fit, without what only its own checks need."""
+    groups = {}
+    for name in ("posterior", "unconstrained_posterior", "sample_stats"):
+        data = tree[name].to_dataset()
+        every = max(1, data.sizes["chain"] * data.sizes["draw"] // draws)
+        groups[name] = data.isel(draw=slice(None, None, every))
+    out = xr.DataTree.from_dict(groups)
+    out.attrs.update(tree.attrs)
+    return out
+
+
+def joint_of(tree: xr.DataTree) -> Joint:
+    """Return the joint law of scores that a saved fit used."""
+    found = json.loads(tree.attrs["joint"])
+    return Joint(*(jnp.asarray(found[k], float) for k in Joint._fields))
 
 
 def device_name() -> str:
@@ -136,5 +160,7 @@ def load(path: Path) -> tuple[xr.DataTree, Problem]:
         for name in FILES:
             if f"file:{name}" in tree.attrs:
                 (Path(place) / name).write_text(str(tree.attrs[f"file:{name}"]), "utf-8")
-        problem = load_problem(Path(place))
+        # As they were used: options of the command line are not in the stored fit.toml.
+        settings = FitSettings.model_validate_json(tree.attrs["settings"])
+        problem = load_problem(Path(place), settings=settings)
     return tree, problem

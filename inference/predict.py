@@ -1,6 +1,7 @@
 """`mezikd predict` from posterior to files: simulate, tabulate, draw, write. Results appear when complete."""
 
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from . import extrapolation, figures_scenarios
 from .benefit_risk import benefit_risk_table
-from .figures_course import thinned
+from .mixture import STACKED, Member, members, said
 from .posterior_file import load
-from .prediction import predict, steps
+from .prediction import Predicted, predict, steps, together
 from .prediction_summary import summary_text
 from .prediction_tables import csv_text, difference_table, prediction_table
 from .problem import Problem
@@ -34,12 +35,12 @@ def fitted_of(problem: Problem) -> Fitted:
     return Fitted(regimen, tuple(float(x) for x in shares))
 
 
-def prepare(posterior: Path, source: Source) -> tuple[Request, Problem, np.ndarray]:
-    """Return the resolved request, the fit's problem and the coordinates of the draws, shape ``(draws, parameter)``.
+def prepare(posterior: Path, source: Source, structure: str) -> tuple[Request, Problem, list[Member]]:
+    """Return the resolved request, the fit's problem and the structures with their draws.
 
     Raises
     ------
-    InputError: a mistake in the scenarios, or more draws than the posterior has.
+    InputError: a mistake in the scenarios, more draws than the posterior has, or an unknown structure.
     """
     tree, problem = load(posterior)
     request = resolve(source, fitted_of(problem))
@@ -51,11 +52,25 @@ def prepare(posterior: Path, source: Source) -> tuple[Request, Problem, np.ndarr
             "ask for fewer, or fit with more",
             allowed=f"20 to {kept}",
         )
-    return request, problem, thinned(tree, request.prediction.draws)
+    return request, problem, members(posterior, tree, problem, request.prediction.draws, structure)
 
 
-def run_predict(posterior: Path, source: Source, out: Path) -> None:
+def predict_structures(
+    request: Request, structures: Sequence[Member], done: Callable[[], None] = lambda: None
+) -> Predicted:
+    """Return the outcomes of the request's scenarios under the draws of all structures, one after the other."""
+    parts, first = [], 0
+    for m in structures:
+        design, asked = m.problem.target.design, (request.scenarios, request.reference, request.prediction)
+        parts.append(predict(m.z, m.problem.parameters, design, *asked, done, first))
+        first += len(m.z)
+    return together(parts)
+
+
+def run_predict(posterior: Path, source: Source, out: Path, structure: str = STACKED) -> None:
     """Predict the scenarios of ``source`` under a posterior and write everything into ``out``.
+
+    ``structure`` is one structure's name, or 'stacked': the mixture, where structures.csv lies beside the posterior.
 
     Files: predictions.csv, differences.csv, benefit_risk.csv, summary.md, scenarios.toml, figures/*.png. A run before in
     the same folder is replaced.
@@ -65,7 +80,9 @@ def run_predict(posterior: Path, source: Source, out: Path) -> None:
     InputError: as ``prepare``.
     """
     keep_memory()
-    request, problem, z = prepare(posterior, source)
+    request, problem, structures = prepare(posterior, source, structure)
+    origin = said(structures)
+    console.print(origin, soft_wrap=True)
     for name in request.above_range:
         console.print(
             f"mezikd: warning: {name}: above the studied range (up to {request.fitted.highest_mg:g} mg), extrapolated",
@@ -74,11 +91,10 @@ def run_predict(posterior: Path, source: Source, out: Path) -> None:
     settings = request.prediction
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("scenarios x batches of draws", total=steps(request.scenarios, len(z)))
-        predicted = predict(
-            z, problem.parameters, problem.target.design, request.scenarios, request.reference, settings,
-            lambda: bar.advance(task),
-        )  # fmt: skip
+        task = bar.add_task(
+            "scenarios x batches of draws", total=sum(steps(request.scenarios, len(m.z)) for m in structures)
+        )
+        predicted = predict_structures(request, structures, lambda: bar.advance(task))
     extrapolated = partial(extrapolation.is_extrapolated, fitted=request.fitted, evidence=problem.evidence)
     table = prediction_table(predicted, extrapolated)
     differences = difference_table(predicted, request.reference, extrapolated)
@@ -91,7 +107,7 @@ def run_predict(posterior: Path, source: Source, out: Path) -> None:
         "predictions.csv": csv_text(table),
         "differences.csv": csv_text(differences),
         "benefit_risk.csv": csv_text(utility),
-        "summary.md": summary_text(request, table, differences, utility),
+        "summary.md": summary_text(request, table, differences, utility, origin),
         "scenarios.toml": scenarios_toml(request, posterior.parent.name),
     }
     for name, text in texts.items():

@@ -6,7 +6,7 @@ composition, from which monte_carlo.py learns the noise of finitely many patient
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -87,13 +87,17 @@ class Simulator:
         self._natural = jax.jit(jax.vmap(lambda x: natural(x, parameters)))
         self._simulate = _compiled(design.structure_name, design.tumour_memory, design.steps_per_day)
 
-    def batch(self, z: np.ndarray, begin: int) -> "Batch":
-        """Return the draws from ``begin`` on, at most BATCH of them; ``z`` holds all, shape ``(draws, parameter)``."""
+    def batch(self, z: np.ndarray, begin: int, first: int = 0) -> "Batch":
+        """Return the draws from ``begin`` on, at most BATCH of them; ``z`` holds all, shape ``(draws, parameter)``.
+
+        ``first`` is the number of the first draw: it decides patients and luck.
+        """
         s = self._settings
         # A last batch of another size would be compiled anew: it is filled up, and its surplus left out of the results.
         at = np.minimum(np.arange(begin, begin + BATCH), len(z) - 1)
         theta = dict(self._natural(jnp.asarray(z[at])))
-        theta |= {k: jnp.asarray(v[at]) for k, v in support_draws(s.seed, len(z)).items()}
+        at = at + first
+        theta |= {k: jnp.asarray(v[at]) for k, v in support_draws(s.seed, first + len(z)).items()}
         effects = [np.random.default_rng([s.seed, 41, d]).standard_normal((len(EFFECTS), s.patients)) for d in at]
         root = jax.random.key(s.seed)
         keys = jax.vmap(lambda d: jax.random.fold_in(jax.random.fold_in(root, 41), d))(jnp.asarray(at))
@@ -132,11 +136,13 @@ def predict(
     reference: str,
     settings: Prediction,
     done: Callable[[], None] = lambda: None,
+    first: int = 0,
 ) -> Predicted:
     """Return the outcomes of ``scenarios`` and of Kd under each row of coordinates ``z``.
 
     The control arm of a scenario has its region mix; the one that is reported has the ``reference``'s. ``done`` is called
-    after each scenario of a batch: ``steps`` times. Results depend on the seed alone, not on batches or threads.
+    after each scenario of a batch: ``steps`` times. Results depend on the seed alone, not on batches or threads; draws are
+    numbered from ``first``, each with its own patients and luck.
     """
     simulator = Simulator(parameters, design, settings)
     horizon, weeks = settings.horizon_months, weeks_of(settings.horizon_months)
@@ -146,7 +152,7 @@ def predict(
     shown = controls[next(s.regions for s in scenarios if s.name == reference)]
 
     def one_batch(begin: int) -> dict[str, Outcomes]:
-        batch, out = simulator.batch(z, begin), {}
+        batch, out = simulator.batch(z, begin, first), {}
 
         def simulated(plan: Plan, regions: tuple[float, ...]) -> Patients:
             region = two_halves(regions, settings.patients)
@@ -166,14 +172,23 @@ def predict(
     simulator.histories(simulator.batch(z, 0), control_plan, two_halves(shown.regions, settings.patients))
     with ThreadPoolExecutor(CORES) as pool:
         batches = list(pool.map(one_batch, range(0, len(z), BATCH)))
-    joined = {
+    return Predicted((*scenarios, shown), _joined(batches))
+
+
+def _joined(parts: Sequence[Mapping[str, Outcomes]]) -> dict[str, Outcomes]:
+    """Return the outcomes of all draws from those of some at a time."""
+    return {
         name: {
-            key: Estimates(*(np.concatenate(x) for x in zip(*(b[name][key] for b in batches), strict=True)))
+            key: Estimates(*(np.concatenate(x) for x in zip(*(p[name][key] for p in parts), strict=True)))
             for key in keys
         }
-        for name, keys in batches[0].items()
+        for name, keys in parts[0].items()
     }
-    return Predicted((*scenarios, shown), joined)
+
+
+def together(parts: Sequence[Predicted]) -> Predicted:
+    """Return predictions of several structures as those of one mixture, draws one after the other."""
+    return Predicted(parts[0].scenarios, _joined([p.outcomes for p in parts]))
 
 
 def steps(scenarios: tuple[NamedScenario, ...], draws: int) -> int:

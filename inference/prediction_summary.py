@@ -63,8 +63,10 @@ def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
     ]
 
 
-def summary_text(request: Request, table: pd.DataFrame, differences: pd.DataFrame, utility: pd.DataFrame) -> str:
-    """Return summary.md."""
+def summary_text(
+    request: Request, table: pd.DataFrame, differences: pd.DataFrame, utility: pd.DataFrame, origin: str
+) -> str:
+    """Return summary.md; ``origin`` says which structures the predictions come from."""
     p, u = request.prediction, request.utility
     names = list(dict.fromkeys(table["scenario"]))
     outcomes = main_outcomes(table)
@@ -92,6 +94,8 @@ def summary_text(request: Request, table: pd.DataFrame, differences: pd.DataFram
     return "\n".join(
         [
             "# What if",
+            "",
+            origin,
             "",
             f"{len(names)} scenarios, Kd among them; {p.draws} posterior draws x {p.patients} simulated patients x "
             f"{p.horizon_months} months; seed {p.seed}. Reference: {request.reference}.",

@@ -1,5 +1,6 @@
 """From a fit folder to the log-density: settings, evidence, priors, design, virtual patients."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,9 +9,10 @@ from mezikd.model.regimen import Regimen, Visits
 from mezikd.model.trial_design import Arm, Design
 
 from .evidence import Evidence, load_evidence
-from .likelihood import Target, independent_block
+from .likelihood import Target
 from .priors import load_priors
 from .settings import FitSettings, load_settings, with_overrides
+from .variants import with_structure
 
 FILES = ("fit.toml", "evidence.csv", "priors.csv")
 
@@ -24,7 +26,6 @@ class Problem:
     evidence: Evidence
     parameters: tuple[Parameter, ...]
     target: Target
-    """With survival summaries as if independent."""
 
     @property
     def free(self) -> tuple[Parameter, ...]:
@@ -55,14 +56,16 @@ def design_of(settings: FitSettings) -> Design:
     )
 
 
-def load_problem(folder: Path, overrides: dict[str, int] | None = None) -> Problem:
-    """Return the fit in ``folder``; InputError where a file has a mistake."""
-    settings = with_overrides(load_settings(folder), overrides or {})
+def load_problem(
+    folder: Path, overrides: Mapping[str, int | str] | None = None, settings: FitSettings | None = None
+) -> Problem:
+    """Return the fit in ``folder``; InputError where a file has a mistake. ``settings`` replace those of its fit.toml."""
+    settings = with_overrides(load_settings(folder), overrides or {}) if settings is None else settings
     evidence = load_evidence(folder, settings)
-    parameters = with_priors(load_priors(folder, DECLARED))
+    parameters = with_structure(with_priors(load_priors(folder, DECLARED)), settings.model)
     design, p = design_of(settings), settings.patients
     cohorts = {arm: design.cohort(arm, getattr(p, arm), p.seed) for arm in ("mezikd", "kd")}
-    target = Target(evidence, design, parameters, **cohorts, survival=independent_block(evidence))
+    target = Target(evidence, design, parameters, **cohorts)
     return Problem(folder, settings, evidence, parameters, target)
 
 

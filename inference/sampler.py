@@ -29,8 +29,8 @@ class Geometry(NamedTuple):
 
     centre: jax.Array
     whiten: jax.Array
-    precision_root: jax.Array
-    """Of the survival summaries' joint normal."""
+    data: Any
+    """Second argument of the log-density."""
 
 
 class Draws(NamedTuple):
@@ -74,7 +74,7 @@ class SamplerSettings:
 
 
 LogDensity = Callable[[Any, Any], jax.Array]
-"""(z, precision root of the survival summaries) -> log-density."""
+"""(z, data) -> log-density."""
 
 
 def _settings(s: SamplerSettings) -> dict[str, Any]:
@@ -85,13 +85,16 @@ def _settings(s: SamplerSettings) -> dict[str, Any]:
 
 
 class Sampler:
-    """Compiled pieces of NUTS for one log-density. Immutable after construction."""
+    """Compiled pieces of NUTS for one log-density. Immutable after construction.
 
-    def __init__(self, log_density: LogDensity, dimensions: int, survival_rows: int, settings: SamplerSettings):
+    ``data`` gives the shapes of what the log-density is given; its values come with the geometry.
+    """
+
+    def __init__(self, log_density: LogDensity, dimensions: int, data: Any, settings: SamplerSettings):
         def potential(geometry: Geometry):
             def negative(u):
                 z = geometry.centre + geometry.whiten @ u
-                return -log_density(z, geometry.precision_root)
+                return -log_density(z, geometry.data)
 
             return negative
 
@@ -112,7 +115,8 @@ class Sampler:
             return jax.lax.scan(one, state, None, length=BLOCK)
 
         zeros: Any = partial(jax.ShapeDtypeStruct, dtype=jnp.float64)
-        geometry = Geometry(zeros((n,)), zeros((n, n)), zeros((survival_rows, survival_rows)))
+        shapes = jax.tree.map(lambda x: zeros(np.shape(x)), data)
+        geometry = Geometry(zeros((n,)), zeros((n, n)), shapes)
         key = jax.eval_shape(lambda: jax.random.PRNGKey(0))
         state = jax.eval_shape(begin, key, zeros((n,)), geometry)
         self.block = jax.jit(block, compiler_options=compiler_options()).lower(state, geometry).compile()

@@ -176,6 +176,14 @@ class Model(Section):
         default="arrest",
         description='neutrophil model: "arrest" (maturation arrest with reserve) or "friberg" (kill)',
     )
+    tumour: Literal["memory", "no_memory"] = Field(
+        default="memory",
+        description='tumour effect: "memory" (about a cycle) or "no_memory" (the week\'s own doses)',
+    )
+    infection: Literal["neutrophils", "no_neutrophils"] = Field(
+        default="neutrophils",
+        description='infection hazard: "neutrophils" (rises as ANC falls below 1.0) or "no_neutrophils"',
+    )
     daily_cycles: int = whole(1, 33, "cycles in which patients are followed day by day", 6)
     steps_per_day: int = whole(1, 8, "integration steps a day", 1)
 
@@ -189,13 +197,13 @@ class Patients(Section):
 
 
 class Likelihood(Section):
-    """How the reported survival summaries, which share patients, are joined."""
+    """How the reported numbers, which share patients, are joined."""
 
-    survival_covariance: Literal["simulated", "independent"] = Field(
+    covariance: Literal["simulated", "independent"] = Field(
         default="simulated",
-        description='covariance of medians and hazard ratios: "simulated" or "independent"',
+        description='how reported numbers vary together: "simulated" or "independent"',
     )
-    covariance_trials: int = whole(50, 100_000, "simulated trials that give that covariance", 400)
+    covariance_trials: int = whole(100, 100_000, "simulated trials that give that covariance", 400)
 
 
 class Sampler(Section):
@@ -239,6 +247,9 @@ OVERRIDES = {
     "draws": ("sampler", "draws"),
     "seed": ("sampler", "seed"),
     "virtual_patients": ("patients", "mezikd"),
+    "structure": ("model", "structure"),
+    "tumour": ("model", "tumour"),
+    "infection": ("model", "infection"),
 }
 """Options of `mezikd fit` and the keys that they replace; Kd has half of ``virtual_patients``."""
 
@@ -271,7 +282,7 @@ def load_settings(folder: Path) -> FitSettings:
     return read_toml(Path(folder) / "fit.toml", FitSettings)[0]
 
 
-def with_overrides(settings: FitSettings, overrides: Mapping[str, int]) -> FitSettings:
+def with_overrides(settings: FitSettings, overrides: Mapping[str, int | str]) -> FitSettings:
     """Return ``settings`` with options of the command line (keys of ``OVERRIDES``) in place.
 
     Raises
@@ -285,7 +296,7 @@ def with_overrides(settings: FitSettings, overrides: Mapping[str, int]) -> FitSe
     if "draws" in overrides:  # exactly as many as asked for
         data["sampler"]["more_draws"] = 0
     if "virtual_patients" in overrides:
-        data["patients"]["kd"] = max(32, overrides["virtual_patients"] // 2)
+        data["patients"]["kd"] = max(32, data["patients"]["mezikd"] // 2)
     try:
         return FitSettings.model_validate(data)
     except ValidationError as error:

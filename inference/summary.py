@@ -12,14 +12,8 @@ from mezikd.model.trial_design import ARMS
 
 from .diagnostics import Diagnostics
 from .evidence import Row
-from .likelihood import (
-    CUMULATIVE,
-    PROBABILITY,
-    SURVIVAL_OUTCOMES,
-    reported_quartiles,
-    survival_quantity,
-    survival_scale,
-)
+from .likelihood import CUMULATIVE, PROBABILITY, survival_quantity
+from .observed import log_error
 from .problem import Problem, with_patients
 
 MOVED = 0.1
@@ -61,8 +55,8 @@ def _quantities(e: Expected, rows: Iterable[Row]) -> dict[str, np.ndarray]:
     out = {}
     for row in rows:
         if row.statistic == "quartiles":
-            out[row.name] = CUMULATIVE[row.outcome](e, row, reported_quartiles(row))
-        elif row.outcome in SURVIVAL_OUTCOMES:
+            out[row.name] = CUMULATIVE[row.outcome](e, row, np.array([row.low, row.value, row.high]))
+        elif row.statistic in ("median", "hazard_ratio"):
             out[row.name] = survival_quantity(e, row)
         else:
             out[row.name] = PROBABILITY[row.outcome](e, row)
@@ -87,8 +81,8 @@ def integration_error(problem: Problem, z) -> pd.DataFrame:
     lines = []
     for row in problem.evidence.fit:
         exact = np.mean([f[row.name] for f in fine], axis=0)
-        if row.outcome in SURVIVAL_OUTCOMES:
-            error = survival_scale(row)[1]
+        if row.statistic in ("median", "hazard_ratio"):
+            error = log_error(row.value, row.low, row.high)
         else:
             error = np.sqrt(np.maximum(exact * (1.0 - exact), 0.25 / row.denominator) / row.denominator)
         off = np.abs(ours[row.name] - exact) / error
@@ -96,6 +90,10 @@ def integration_error(problem: Problem, z) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+JOINT = {
+    "simulated": "the reported numbers vary together as in trials simulated at the mode",
+    "independent": "the reported numbers are independent, which counts patients twice",
+}
 REASONS = {
     "neutropenia_any": "reports of grade 1-2 neutropenia are left to the investigator; the model counts every ANC below 1.5",
     "febrile_neutropenia_g34": "the febrile share is a prior and counts every episode; no fitted number informs it",
@@ -173,8 +171,7 @@ def summary_text(
             "",
             "Also assumed: counts every week in the first "
             f"{s.visits.weekly_cycles} cycles, then on days {', '.join(map(str, s.visits.later_days))} (the schedule is "
-            "not public); independence between the groups of the likelihood except the survival summaries, not yet "
-            "calibrated; follow-up means time to death or data cutoff; treatment duration counts treatment still going "
+            f"not public); {JOINT[s.likelihood.covariance]}; follow-up means time to death or data cutoff; treatment duration counts treatment still going "
             "on; the hazard ratio is unstratified.",
             "",
         ]

@@ -41,4 +41,4 @@ def refined(geometry: Geometry, pilots: list[list[Draws]]) -> Geometry:
     whiten, centre = np.asarray(geometry.whiten), np.asarray(geometry.centre)
     u = np.linalg.solve(whiten, (z - centre).T).T
     root = np.linalg.cholesky(matching_covariance(u, slope))
-    return Geometry(jnp.asarray(z.mean(axis=0)), jnp.asarray(whiten @ root), geometry.precision_root)
+    return Geometry(jnp.asarray(z.mean(axis=0)), jnp.asarray(whiten @ root), geometry.data)

@@ -31,9 +31,9 @@ NOBODY = 1e-200
 class Cuts:
     """Values at which distributions are wanted; the quartiles that a trial reported."""
 
-    rdi: tuple[float, ...] = (0.25, 0.5, 0.75)
+    rdi: Sequence[float] | Array = (0.25, 0.5, 0.75)
     """Shares of the planned dose."""
-    neutropenia_days: tuple[float, ...] = (6.0, 10.0, 15.0)
+    neutropenia_days: Sequence[float] | Array = (6.0, 10.0, 15.0)
 
 
 @partial(
@@ -89,22 +89,23 @@ class Expected:
     def severe_onset(self, arm: str, days) -> Float[Array, "cuts"]:
         """Return the distribution of the onset of severe infection among those with one."""
         total = jnp.concatenate([jnp.zeros(1), jnp.cumsum(self.of(self.tally.severe, arm))])
-        return _interpolate(total, np.asarray(days) / 7.0) / total[-1]
+        return _interpolate(total, jnp.asarray(days) / 7.0) / total[-1]
 
     def treatment_duration(self, arm: str, months) -> Float[Array, "cuts"]:
         """Return P(duration of treatment <= months); treatment still going on counts up to data cutoff."""
         longer = self.of(self.tally.treated, arm) * self.follow_up
-        return 1.0 - _interpolate(longer, np.asarray(months) * DAYS_PER_MONTH / 7.0)
+        return 1.0 - _interpolate(longer, jnp.asarray(months) * DAYS_PER_MONTH / 7.0)
 
     def observed_follow_up(self, months) -> Float[Array, "cuts"]:
         """Return P(follow-up <= months) over both arms: ended by death or data cutoff."""
         alive = sum(n * self.of(self.tally.alive, a) for n, a in zip(self.design.shares(), ARMS[::-1], strict=True))
-        return 1.0 - _interpolate(alive * self.follow_up, np.asarray(months) * DAYS_PER_MONTH / 7.0)
+        return 1.0 - _interpolate(alive * self.follow_up, jnp.asarray(months) * DAYS_PER_MONTH / 7.0)
 
 
 def _interpolate(x, position):
-    """Return ``x`` at fractional indices, linear between its entries."""
-    low = np.floor(position).astype(int)
+    """Return ``x`` at fractional indices, linear between its entries; the last entry beyond them."""
+    position = jnp.clip(position, 0.0, x.shape[0] - 1.0)
+    low = jnp.minimum(jnp.floor(position).astype(int), x.shape[0] - 2)
     share = position - low
     return (1.0 - share) * x[low] + share * x[low + 1]
 
@@ -139,8 +140,10 @@ def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> E
     structure, sigma = design.structure, theta["sigma_anc"]
     drug, control = individuals(theta, mezikd, structure), individuals(theta, kd, structure)
 
-    rule = rules.HoldRule(theta["hold_grade3"], theta["reduce_after_hold"], sigma)
-    durations = np.asarray(cuts.neutropenia_days) - 0.5  # whole days: half of the cut's own day counts
+    rule = rules.HoldRule(
+        theta["hold_grade3"], theta["reduce_after_hold"], sigma, theta.get("log_resume", rules.LOG_GRADE3)
+    )
+    durations = jnp.asarray(cuts.neutropenia_days) - 0.5  # whole days: half of the cut's own day counts
     episode = observation.EpisodeWeights(durations, RECHECK_DELAY_DAYS)
 
     def see(days):

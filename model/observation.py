@@ -34,7 +34,7 @@ class EpisodeWeights:
 
     def __init__(self, cuts, delay_days: int):
         day = np.arange(7 * EPISODE_WEEKS)
-        weight = np.clip(np.asarray(cuts)[:, None] + 1.0 - day, 0.0, 1.0) * (day > delay_days)
+        weight = jnp.clip(jnp.asarray(cuts)[:, None] + 1.0 - day, 0.0, 1.0) * (day > delay_days)
         self.weight = weight.reshape(-1, EPISODE_WEEKS, 7)
         """Share of each day's hazard that counts towards a cut, by week of the episode."""
 
@@ -44,8 +44,8 @@ class EpisodeWeights:
         ``below`` is the probability of a count below 1.0 on each day.
         """
         hazard = -log_not(recheck_probability(recheck_days) * (1.0 - below))
-        parts = [[sum(w * h for w, h in zip(days, hazard, strict=True) if w) for days in cut] for cut in self.weight]
-        return jnp.stack([jnp.stack([jnp.broadcast_to(x, hazard.shape[1:]) for x in cut]) for cut in parts])
+        parts = [[sum(w * h for w, h in zip(days, hazard, strict=True)) for days in cut] for cut in self.weight]
+        return jnp.stack([jnp.stack(cut) for cut in parts])
 
     def longer(self, parts: Float[Array, "weeks cuts 3 *patients"]) -> Float[Array, "weeks cuts *patients"]:
         """Return the probabilities by week of onset, given ``of_week`` of every week; the last two repeat the one before."""

@@ -137,15 +137,28 @@ def reference_effect(theta):
 
 
 def baseline_hazard(theta, weeks: int) -> Float[Array, "weeks"]:
-    """Return the Weibull hazard of each week: cumulative hazard 6 h0 (t / 6 months)^k, differenced."""
-    t = jnp.arange(1, weeks + 1) * (WEEK_MONTHS / REFERENCE_MONTHS)
-    total = theta["progression_rate"] * REFERENCE_MONTHS * jnp.exp(theta["progression_shape"] * jnp.log(t))
-    return jnp.diff(total, prepend=0.0)
+    """Return the Weibull hazard of each week: cumulative hazard 6 h0 (t / 6 months)^k, differenced.
+
+    With ``progression_bend`` b among the parameters (an alternative, for the sensitivity analysis) the shape goes from k - b
+    early to k + b late: log H gains b (sqrt(1 + x^2) - 1), x = log(t / 6 months); |b| < k.
+    """
+    x = jnp.log(jnp.arange(1, weeks + 1) * (WEEK_MONTHS / REFERENCE_MONTHS))
+    log_total = theta["progression_shape"] * x
+    if "progression_bend" in theta:
+        log_total = log_total + theta["progression_bend"] * (jnp.sqrt(1.0 + x * x) - 1.0)
+    return jnp.diff(theta["progression_rate"] * REFERENCE_MONTHS * jnp.exp(log_total), prepend=0.0)
 
 
 def in_follow_up(theta, months):
-    """Return the probability that data cutoff is later than ``months`` after randomisation (log-normal)."""
-    z = (jnp.log(theta["followup_months"]) - jnp.log(jnp.maximum(months, 1e-6))) / theta["followup_sd"]
+    """Return the probability that data cutoff is later than ``months`` after randomisation (log-normal).
+
+    ``followup_linear`` s among the parameters (an alternative, for the sensitivity analysis) goes from log-normal, 0, to
+    normal, 1, with the same median and coefficient of variation.
+    """
+    median, sd = theta["followup_months"], theta["followup_sd"]
+    z = (jnp.log(median) - jnp.log(jnp.maximum(months, 1e-6))) / sd
+    if "followup_linear" in theta:
+        z = z + theta["followup_linear"] * ((1.0 - months / median) / sd - z)
     return normal_cdf(z)
 
 

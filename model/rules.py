@@ -25,6 +25,8 @@ class HoldRule(NamedTuple):
     reduce_after_hold: Float[Array, ""]
     sigma: Float[Array, ""]
     """Residual log SD of one count."""
+    log_resume: Float[Array, ""] | float = LOG_GRADE3
+    """Log of the count from which dosing resumes."""
 
 
 class Occupancy(NamedTuple):
@@ -64,7 +66,7 @@ class Chances(NamedTuple):
 
 def chances(log_anc, rule: HoldRule) -> Chances:
     """Return the chances of a count taken at latent ``log_anc``."""
-    return Chances(normal_cdf((log_anc - LOG_GRADE3) / rule.sigma), hold_probability(log_anc, rule))
+    return Chances(normal_cdf((log_anc - rule.log_resume) / rule.sigma), hold_probability(log_anc, rule))
 
 
 def advance(state: Occupancy, count: Chances, joining, full_dose_hold, rule: HoldRule, dosing_visit) -> Occupancy:

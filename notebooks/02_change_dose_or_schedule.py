@@ -32,8 +32,7 @@ from mezikd.inference.figures_course import ARM_COLOURS, new_figure
 from mezikd.inference.figures_scenarios import WARNING, forest
 from mezikd.inference.monte_carlo import population_draws, quantiles
 from mezikd.inference.places import built_in_fit, find_posterior
-from mezikd.inference.predict import prepare
-from mezikd.inference.prediction import predict
+from mezikd.inference.predict import predict_structures, prepare
 from mezikd.inference.prediction_outcomes import NEUTROPENIA, PFS, SEVERE, Key
 from mezikd.inference.prediction_tables import difference_draws, difference_table, prediction_table
 from mezikd.inference.scenario_files import Source
@@ -57,16 +56,14 @@ asked = ScenarioFile.model_validate(
         "prediction": {"draws": 32 if QUICK else 200, "patients": 128 if QUICK else 512, "horizon_months": 18},
     }
 )
-request, problem, z = prepare(find_posterior(built_in_fit()), Source(asked))
-predicted = predict(
-    z, problem.parameters, problem.target.design, request.scenarios, request.reference, request.prediction
-)
+request, problem, structures = prepare(find_posterior(built_in_fit()), Source(asked), "stacked")
+predicted = predict_structures(request, structures)
 is_extrapolated = partial(extrapolation.is_extrapolated, fitted=request.fitted, evidence=problem.evidence)
 table = prediction_table(predicted, is_extrapolated)
 differences = difference_table(predicted, request.reference, is_extrapolated)
 names = [s.name for s in predicted.scenarios]
 print(
-    f"{len(z)} draws x {request.prediction.patients} patients; reference: {request.reference}; scenarios: {', '.join(names)}"
+    f"{request.prediction.draws} draws x {request.prediction.patients} patients; reference: {request.reference}; scenarios: {', '.join(names)}"
 )
 
 # %% [markdown]
@@ -163,7 +160,7 @@ for s in predicted.scenarios:
     axes.plot(
         x["median"], y["median"], marker, ms=8, mec=colour, mew=1.6, color="white" if hollow else colour, zorder=5
     )
-handles = [Line2D([], [], color=c, lw=4, label=f"{d:g} mg") for d, c in doses.items()]
+handles = [Line2D([], [], color=c, lw=4, label=f"{d:.1f} mg") for d, c in doses.items()]
 handles += [Line2D([], [], color=ARM_COLOURS["kd"], marker="D", ls="", label="Kd (fitted)")]
 handles += [
     Line2D([], [], ls="", marker="o", color="0.3", label="1.0 mg 21/28 (fitted)"),

@@ -82,7 +82,7 @@ kd = {SIZE[1]}
 daily_cycles = {SIZE[2]}
 
 [likelihood]
-survival_covariance = "independent"
+covariance = "independent"
 
 [sampler]
 chains = 2

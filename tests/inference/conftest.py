@@ -7,30 +7,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mezikd.inference.commands import built_in_fit
-from mezikd.inference.likelihood import PROBABILITY, Target, survival_quantity
+from mezikd.inference.likelihood import PROBABILITY, Target
 from mezikd.inference.problem import load_problem, with_patients
 
 
 class RecordedTarget(Target):
     """The log-density, which also gives away what it is made of: one compiled function serves every test."""
 
-    def terms(self, e, precision_root=None):
-        out = super().terms(e, precision_root)
+    def log_likelihood(self, e, data):
         record = {
-            "terms": out,
-            "survival": jnp.stack([survival_quantity(e, r) for r in self.survival.rows]),
+            "terms": self.terms(e, data),
+            "scores": self.row_scores(e, data.observed),
             "probability": {r.name: PROBABILITY[r.outcome](e, r) for r in self.evidence.fit if r.statistic == "count"},
         }
         object.__setattr__(self, "record", record)
-        return out
+        return super().log_likelihood(e, data)
 
-    def recorded(self, z, precision_root):
+    def recorded(self, z, data):
         """Return the log-density and its parts."""
-        return self.log_density(z, precision_root), self.record
+        return self.log_density(z, data), self.record
 
 
 def built_in_target(mezikd: int = 64, kd: int = 32) -> RecordedTarget:
-    """Return the log-density of the built-in fit; survival summaries as if independent."""
+    """Return the log-density of the built-in fit; reported numbers as if independent."""
     problem = load_problem(built_in_fit())
     target = with_patients(problem, mezikd, kd, problem.settings.patients.seed)
     return RecordedTarget(**{f.name: getattr(target, f.name) for f in fields(target) if f.init})
@@ -44,11 +43,11 @@ def target() -> RecordedTarget:
 
 @pytest.fixture(scope="session")
 def evaluate(target):
-    """(z, root of the survival precision) -> ((log-density, parts), gradient), compiled once."""
+    """(z, data) -> ((log-density, parts), gradient), compiled once."""
     compiled = jax.jit(jax.value_and_grad(target.recorded, has_aux=True))
 
-    def call(z, precision_root=None):
-        root = target.survival.precision_root if precision_root is None else precision_root
-        return jax.tree.map(np.asarray, compiled(jnp.asarray(z, float), jnp.asarray(root)))
+    def call(z, data=None):
+        data = target.data if data is None else data
+        return jax.tree.map(np.asarray, compiled(jnp.asarray(z, float), data))
 
     return call

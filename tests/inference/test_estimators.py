@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from lifelines import CoxPHFitter, KaplanMeierFitter
-from mezikd.inference.estimators import cox_log_hazard_ratio, kaplan_meier, kaplan_meier_median, quartiles
+from lifelines.utils import median_survival_times
+from mezikd.inference.estimators import (
+    cox,
+    cox_log_hazard_ratio,
+    kaplan_meier,
+    kaplan_meier_median,
+    kaplan_meier_median_interval,
+    quartiles,
+)
 from scipy.optimize import minimize_scalar
 
 
@@ -29,6 +37,15 @@ def test_kaplan_meier(seed, unit):
     assert kaplan_meier_median(time, event) == fitted.median_survival_time_
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("unit", [None, 1.0])
+def test_kaplan_meier_median_interval(seed, unit):
+    time, event, _, _ = trial(seed, 40 + 30 * seed)
+    time = time if unit is None else np.ceil(time / unit) * unit
+    theirs = median_survival_times(KaplanMeierFitter().fit(time, event).confidence_interval_).to_numpy()[0]
+    np.testing.assert_allclose(kaplan_meier_median_interval(time, event), theirs, rtol=1e-12)
+
+
 def test_kaplan_meier_median_is_the_middle_event():
     """Without censoring n/2 events leave exactly one half, whatever the rounding of the product."""
     sizes = range(2, 400, 2)
@@ -46,7 +63,10 @@ def test_cox(seed):
     time, event, treated, _ = trial(seed)
     data = pd.DataFrame({"time": time, "event": event, "treated": treated})
     fitted = CoxPHFitter().fit(data, "time", "event", fit_options={"precision": 1e-12})
-    np.testing.assert_allclose(cox_log_hazard_ratio(time, event, treated), fitted.params_["treated"], atol=1e-6)
+    ours, error = cox(time, event, treated)
+    np.testing.assert_allclose(ours, fitted.params_["treated"], atol=1e-6)
+    np.testing.assert_allclose(error, fitted.standard_errors_["treated"], rtol=1e-5)
+    assert cox_log_hazard_ratio(time, event, treated) == ours
 
 
 @pytest.mark.parametrize("seed", range(4))

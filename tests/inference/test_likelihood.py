@@ -5,11 +5,11 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mezikd.inference import likelihood
-from mezikd.inference.likelihood import SURVIVAL_OUTCOMES, Z95, SurvivalBlock
+from mezikd.inference import likelihood, scores
+from mezikd.inference.likelihood import Joint, Prior
 from mezikd.inference.mode import find_mode
 from mezikd.model.parameters import DECLARED, free
-from scipy.stats import binom, multinomial, multivariate_normal
+from scipy.stats import multivariate_t
 
 NAMES = [p.name for p in free(DECLARED)]
 
@@ -20,30 +20,6 @@ def at(**coordinates) -> np.ndarray:
     for name, value in coordinates.items():
         z[NAMES.index(name)] = value
     return z
-
-
-@pytest.mark.parametrize(("count", "n"), [(0, 27), (50, 109), (88, 88)])
-def test_binomial(count, n):
-    """Up to the constant; certain failures of the model are finite."""
-    p = np.linspace(0.02, 0.98, 25)
-    constant = binom.logpmf(count, n, p) - likelihood.binomial(count, n, jnp.asarray(p))
-    np.testing.assert_allclose(constant, binom.logpmf(count, n, 0.5) - n * np.log(0.5), rtol=1e-9, atol=1e-10)
-    assert np.isfinite(likelihood.binomial(count, n, jnp.asarray([0.0, 1.0, -0.1, 1.1]))).all()
-
-
-def test_quartiles():
-    """A multinomial with n/4 patients in each interval, up to the constant; best at the quartiles."""
-    rng = np.random.default_rng(1)
-    n = 288
-    best = float(likelihood.quartiles(n, jnp.asarray([0.25, 0.5, 0.75])))
-    for cumulative in np.sort(rng.random((20, 3)), axis=1):
-        p = np.diff(np.concatenate([[0.0], cumulative, [1.0]]))
-        even = np.full(4, 0.25)
-        theirs = multinomial.logpmf(4 * [n // 4], n, p) - multinomial.logpmf(4 * [n // 4], n, even)
-        ours = float(likelihood.quartiles(n, jnp.asarray(cumulative)))
-        np.testing.assert_allclose(ours - best, theirs, rtol=1e-8)
-        assert ours <= best
-    assert np.isfinite(likelihood.quartiles(n, jnp.asarray([0.5, 0.5, 1.0])))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +36,13 @@ def test_quartiles():
 def test_conditional(target, id, p, p_whole, expected):
     row = target.evidence.find(id, "mezikd")
     whole = target.evidence.given(row)
-    np.testing.assert_allclose(likelihood.conditional(row, whole, p, p_whole), expected, rtol=1e-9)
+    found = likelihood.conditional(row, row.value, whole.value, whole.denominator, p, p_whole)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def log_binomial(count, n, p):
+    """Return the binomial log-likelihood without its constant."""
+    return count * np.log(p) + (n - count) * np.log1p(-p)
 
 
 def test_given_rows_share_no_patient(target):
@@ -68,59 +50,50 @@ def test_given_rows_share_no_patient(target):
     find = target.evidence.find
     severe, any_grade = find("infection_g34", "mezikd"), find("infection_any", "mezikd")
     p, q = 0.33, 0.72
-    count, n, conditional = likelihood.conditional(any_grade, severe, q, p)
-    chain = likelihood.binomial(severe.value, severe.denominator, p) + likelihood.binomial(count, n, conditional)
+    of = severe.value, severe.denominator
+    count, n, conditional = likelihood.conditional(any_grade, any_grade.value, *of, q, p)
+    chain = log_binomial(severe.value, severe.denominator, p) + log_binomial(count, n, float(conditional))
     three = [severe.value, any_grade.value - severe.value, any_grade.denominator - any_grade.value]
     joint = np.dot(three, np.log([p, q - p, 1.0 - q]))
     np.testing.assert_allclose(chain, joint, rtol=1e-9)
 
 
-def test_survival_scale(target):
-    find = target.evidence.find
-    median, hr, events = (
-        find("pfs_median", "mezikd"),
-        find("pfs_hr", "mezikd_vs_kd"),
-        find("pfs_events", "kd"),
-    )
-    np.testing.assert_allclose(
-        likelihood.survival_scale(median), (np.log(18.0), np.log(22.1 / 14.5) / (2 * 1.959964)), rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        likelihood.survival_scale(hr), (np.log(0.48), np.log(0.63 / 0.36) / (2 * 1.959964)), rtol=1e-6
-    )
-    p = 103 / 191
-    np.testing.assert_allclose(
-        likelihood.survival_scale(events), (np.log(p / (1 - p)), np.sqrt(1 / 103 + 1 / 88)), rtol=1e-10
-    )
-    not_reached = find("ttp_median", "mezikd")
-    value, error = likelihood.survival_scale(not_reached)
-    np.testing.assert_allclose((value, value - Z95 * error), (np.log(20.7), np.log(18.0)), rtol=1e-12)
-
-
-def test_joint_normal(target, evaluate):
-    """The survival term against scipy, up to the constant, with a covariance that is not diagonal."""
+def test_joint_law(target, evaluate):
+    """All scores together against scipy's multivariate t, up to the constant, with a full covariance and a mean."""
     rng = np.random.default_rng(2)
-    rows = target.survival.rows
-    sd = np.sqrt(np.diag(target.survival.covariance))
-    mixing = rng.standard_normal((len(rows), len(rows)))
-    covariance = sd[:, None] * (0.3 * mixing @ mixing.T + np.eye(len(rows))) * sd
-    block = SurvivalBlock(rows, target.survival.observed, covariance)
-    (_, parts), _ = evaluate(at(), block.precision_root)
-    normal = multivariate_normal(parts["survival"], covariance)
-    theirs = normal.logpdf(block.observed) - normal.logpdf(parts["survival"])
-    np.testing.assert_allclose(parts["terms"]["survival"], theirs, rtol=1e-9)
+    m, trials = len(target.score_names), 300
+    mixing = rng.standard_normal((m, m))
+    covariance = 0.05 * mixing @ mixing.T + np.eye(m)
+    mean = 0.3 * rng.standard_normal(m)
+    joint = Joint(
+        jnp.asarray(mean), jnp.asarray(np.linalg.inv(np.linalg.cholesky(covariance))), jnp.asarray(float(trials))
+    )
+    data = target.data._replace(joint=joint)
+    (_, parts), _ = evaluate(at(), data)
+    r = np.concatenate([parts["scores"][row.name] for row in target.evidence.fit])
+    degrees = trials - m
+    t = multivariate_t(mean, covariance * (trials - 1) / degrees, df=degrees)
+    np.testing.assert_allclose(sum(parts["terms"].values()), t.logpdf(r) - t.logpdf(mean), rtol=1e-9)
 
 
-def test_every_fitted_row_enters_exactly_one_term(target, evaluate):
+def test_independent_scores_add_up(target, evaluate):
     (value, parts), _ = evaluate(at())
-    alone = set(parts["terms"]) - {"survival"}
-    together = [r.name for r in target.survival.rows]
+    assert abs(parts["terms"].pop("joint")) < 1e-6
     fitted = [r.name for r in target.evidence.fit]
-    assert len(fitted) == len(set(fitted)) == len(alone) + len(together) == 31
-    assert alone | set(together) == set(fitted) and not alone & set(together)
-    assert {r.outcome for r in target.survival.rows} == set(SURVIVAL_OUTCOMES)
-    np.testing.assert_allclose(value, sum(parts["terms"].values()), rtol=1e-12)
+    assert set(parts["terms"]) == set(fitted) and len(fitted) == len(set(fitted)) == 31
+    assert sum(len(r) for r in parts["scores"].values()) == len(target.score_names) == 45
+    np.testing.assert_allclose(value, sum(parts["terms"].values()), rtol=1e-9)
     assert all(x < 0.0 for x in parts["terms"].values())
+
+
+def test_another_prior(target, evaluate):
+    """A normal prior that is not standard: its log-density in place of the standard one."""
+    rng = np.random.default_rng(6)
+    z, centre = rng.standard_normal((2, len(NAMES)))
+    root = np.eye(len(NAMES)) + 0.1 * rng.standard_normal((len(NAMES),) * 2)
+    data = target.data._replace(prior=Prior(jnp.asarray(centre), jnp.asarray(root)))
+    difference = float(target.log_density(jnp.asarray(z), data)) - evaluate(z)[0][0]
+    np.testing.assert_allclose(difference, 0.5 * z @ z - 0.5 * np.square(root @ (z - centre)).sum(), rtol=1e-6)
 
 
 def test_count_terms_are_binomials_of_the_models_probabilities(target, evaluate):
@@ -128,12 +101,14 @@ def test_count_terms_are_binomials_of_the_models_probabilities(target, evaluate)
     (_, parts), _ = evaluate(at(ec50=-0.5, infection_rate=0.5))
     seen = 0
     for row in target.evidence.fit:
-        if row.statistic == "count" and not row.given and row.outcome not in SURVIVAL_OUTCOMES:
-            p = parts["probability"][row.name]
-            expected = row.value * np.log(p) + (row.denominator - row.value) * np.log(1.0 - p)
-            np.testing.assert_allclose(parts["terms"][row.name], expected, rtol=1e-8, err_msg=row.name)
+        if row.statistic == "count" and not row.given:
+            p, x = parts["probability"][row.name], row.value / row.denominator
+            # Less the largest value, at the reported share (none at 0 of 27).
+            most = log_binomial(row.value, row.denominator, x) if row.value else 0.0
+            expected = log_binomial(row.value, row.denominator, p) - most
+            np.testing.assert_allclose(parts["terms"][row.name], expected, rtol=1e-7, err_msg=row.name)
             seen += 1
-    assert seen == 11
+    assert seen == 15
 
 
 def test_prior_is_standard_normal(evaluate):
@@ -214,18 +189,19 @@ def test_wrong_regions_fit_worse(target, mode, id):
     _, parts = mode
 
     def log_likelihood(*rows):
-        return sum(likelihood.binomial(r.value, r.denominator, parts["probability"][r.name]) for r in rows)
+        return -0.5 * sum(
+            float(scores.binomial(r.value, r.denominator, parts["probability"][r.name])) ** 2 for r in rows
+        )
 
     right, wrong = log_likelihood(asia, europe), log_likelihood(swapped(asia, europe), swapped(europe, asia))
     assert right - wrong > 5.0
 
 
 def test_an_inverted_hazard_ratio_fits_worse(target, mode):
-    block, (_, parts) = target.survival, mode
-    inverted = np.where([r.statistic == "hazard_ratio" for r in block.rows], -1.0, 1.0) * block.observed
-
-    def log_likelihood(observed):
-        return -0.5 * ((block.precision_root @ (observed - parts["survival"])) ** 2).sum()
-
-    np.testing.assert_allclose(log_likelihood(block.observed), parts["terms"]["survival"], rtol=1e-9)
-    assert log_likelihood(block.observed) - log_likelihood(inverted) > 5.0
+    z, parts = mode
+    i = [r.name for r in target.evidence.rows].index("pfs_hr/mezikd_vs_kd/all")
+    value = np.array(target.data.observed.value)
+    value[i] = 1.0 / value[i]
+    inverted = target.row_scores(target.compiled_expected(z), target.data.observed._replace(value=value))
+    loss = parts["terms"]["pfs_hr/mezikd_vs_kd/all"] + 0.5 * float(inverted["pfs_hr/mezikd_vs_kd/all"][0]) ** 2
+    assert loss > 5.0

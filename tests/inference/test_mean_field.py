@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mezikd.inference import estimators
-from mezikd.inference.likelihood import CUMULATIVE, PROBABILITY, cuts_of, reported_quartiles
+from mezikd.inference.likelihood import CUMULATIVE, PROBABILITY
 from mezikd.inference.trial import COUNTS, SAMPLES, ArmData
 from mezikd.model.exact import simulate_trials
 from mezikd.model.expected import Cuts, expected
@@ -52,8 +52,8 @@ def mean_field(target):
     """point -> {quantity: value} from the expectations, compiled once."""
     evidence, design = target.evidence, target.design
     cohorts = [design.cohort(a, VIRTUAL[a], 1) for a in ARMS]
-    reported = cuts_of(evidence)
-    cuts = Cuts((*reported.rdi, *RDI_GRID), reported.neutropenia_days)
+    reported = target.cuts(target.data.observed)
+    cuts = Cuts((*map(float, reported.rdi), *RDI_GRID), reported.neutropenia_days)
 
     @jax.jit
     def values(theta):
@@ -65,6 +65,11 @@ def mean_field(target):
         return out | {"median RDI": jnp.interp(0.5, e.rdi[3:], jnp.asarray(RDI_GRID))}
 
     return lambda point: {k: float(v) for k, v in values(parameters_at(point)).items()}
+
+
+def reported_quartiles(row) -> np.ndarray:
+    """Return the three quartiles of a row."""
+    return np.array([row.low, row.value, row.high])
 
 
 def exact_trials(target, points: list[str], patients: int, seed: int) -> list[dict[str, ArmData]]:

@@ -64,9 +64,9 @@ def test_posterior_file(fitted):
     assert {"versions", "seed", "device", "evidence_sha256", "priors_sha256"} <= set(tree.attrs)
     assert tree.attrs["evidence_sha256"] == problem.evidence.sha256
     assert float(az.ess(tree["posterior"].to_dataset())["ec50"]) > 0.0
-    # Every fitted row has a log-likelihood of its own, or shares the survival summaries'.
+    # Every fitted row has a log-likelihood of its own; what their covariance adds is 'joint'.
     fitted_rows = {r.name.replace("/", "__") for r in problem.evidence.fit}
-    assert set(tree["log_likelihood"].data_vars) - {"survival"} <= fitted_rows
+    assert set(tree["log_likelihood"].data_vars) - {"joint"} == fitted_rows
 
 
 def test_a_finished_fit_is_not_overwritten(fitted, capsys):

@@ -18,7 +18,7 @@ PRECISION = np.linalg.inv(COVARIANCE)
 
 
 def log_density(z, root):
-    """A correlated normal; ``root`` scales the residual as the survival summaries' precision does."""
+    """A correlated normal; ``root`` is what a log-density is given at run time."""
     r = z - MEAN
     return -0.5 * r @ (PRECISION @ r) - 0.0 * jnp.sum(root)
 
@@ -43,7 +43,7 @@ def geometry() -> Geometry:
 
 @pytest.fixture(scope="module")
 def sampler() -> Sampler:
-    return Sampler(log_density, 3, 2, SamplerSettings(chains=2, warmup=100, draws=2000, seed=3))
+    return Sampler(log_density, 3, jnp.eye(2), SamplerSettings(chains=2, warmup=100, draws=2000, seed=3))
 
 
 def test_curvature_floor_is_the_prior(geometry):

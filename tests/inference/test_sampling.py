@@ -26,7 +26,7 @@ def gradient(z):
 def run():
     """(folder, draws, further draws) -> what sampling gives; compiled once."""
     geometry = Geometry(jnp.zeros(3), jnp.diag(jnp.asarray(SCALE)), jnp.eye(2))
-    sampler = Sampler(log_density, 3, 2, SamplerSettings(chains=2, warmup=75, draws=100, seed=3))
+    sampler = Sampler(log_density, 3, jnp.eye(2), SamplerSettings(chains=2, warmup=75, draws=100, seed=3))
 
     def call(folder, draws: int, more: int):
         sampler.settings = SamplerSettings(chains=2, warmup=75, draws=draws, more_draws=more, seed=3)

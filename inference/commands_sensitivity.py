@@ -1,0 +1,32 @@
+"""`mezikd sensitivity`: what rests on which assumption, prior and reported number."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import input_error
+from .places import built_in_fit, check_out, find_posterior
+
+
+def sensitivity(
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
+    fit: Annotated[
+        Path | None,
+        typer.Argument(help="posterior.nc of a fit, or the folder that holds it [default: the shipped posterior]."),
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Posterior draws that are weighted, 40 to 100000.")] = 300,
+) -> None:
+    """Change one assumption at a time, power-scale priors and numbers, and tell which number moves what.
+
+    Posterior draws are moved and weighted, not sampled anew; k-hat in the tables says how far to trust that.
+
+    Example: mezikd sensitivity runs/successor2 --out runs/sensitivity
+    """
+    if not 40 <= draws <= 100_000:
+        raise input_error("--draws", f"value {draws} is not allowed", "give another value", allowed="40 to 100000")
+    posterior = find_posterior(built_in_fit() if fit is None else fit)
+    check_out(out)
+    from .sensitivity_run import run_sensitivity
+
+    run_sensitivity(posterior, out, draws)

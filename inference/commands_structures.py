@@ -1,0 +1,31 @@
+"""`mezikd compare`: structures side by side."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import input_error
+from .places import check_out, find_posterior
+
+
+def compare(
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
+    fits: Annotated[list[Path], typer.Argument(help="Two or more fits of the same numbers, of different structures.")],
+    draws: Annotated[int, typer.Option(help="Posterior draws of each, 40 to 100000.")] = 400,
+) -> None:
+    """Compare structures by how they predict reported numbers left out, and show what each predicts.
+
+    A structure is chosen in fit.toml, [model]: structure, tumour, infection.
+
+    Example: mezikd compare runs/successor2 runs/kill runs/no_memory --out runs/structures
+    """
+    if len(fits) < 2:
+        raise input_error("FITS", "one fit", "name two or more, of different structures")
+    if not 40 <= draws <= 100_000:
+        raise input_error("--draws", f"value {draws} is not allowed", "give another value", allowed="40 to 100000")
+    posteriors = [find_posterior(fit) for fit in fits]
+    check_out(out)
+    from .structures_run import run_structures
+
+    run_structures(posteriors, out, draws)

@@ -1,0 +1,55 @@
+"""Which reported number moves what, and what one more number would teach."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom
+
+from .importance import TRUSTED, smoothed
+from .likelihood import Joint
+from .power_scaling import conditional_log_likelihood
+
+NEW_PATIENTS = 64
+"""Patients of stage 1 of the trial at 0.6 mg."""
+
+
+def moves(values: Mapping[str, np.ndarray], scores: np.ndarray, joint: Joint, names: tuple[str, ...]) -> pd.DataFrame:
+    """Return learning.csv: how far each reported number moves each value, in posterior SDs, and how much it narrows it.
+
+    ``shift`` is the posterior mean less that without the number, over the posterior SD; ``narrowing`` 1 - SD / SD without it;
+    by importance weights, ``khat`` their diagnosis. ``names`` has the row of each score, ``values`` draws by name.
+    """
+    lines = []
+    table = np.stack(list(values.values()), axis=1)
+    mean, sd = table.mean(axis=0), table.std(axis=0)
+    rows = np.array(names)
+    for row in dict.fromkeys(names):
+        without = smoothed(-conditional_log_likelihood(scores, joint, rows == row))
+        shift = (mean - without.mean(table)) / sd
+        narrowing = 1.0 - sd / without.sd(table)
+        for i, name in enumerate(values):
+            lines.append((row, name, shift[i], narrowing[i], without.khat, without.khat <= TRUSTED))
+    return pd.DataFrame.from_records(
+        lines, columns=["reported", "value", "shift", "narrowing", "khat", "weights_trusted"]
+    )
+
+
+def one_more_count(values: Mapping[str, np.ndarray], probability: np.ndarray, patients: int) -> pd.DataFrame:
+    """Return next_number.csv: posterior SDs now and expected once a count out of ``patients`` is known.
+
+    ``probability`` is each draw's probability of the event. Every possible count is weighted by its posterior predictive
+    probability; given it, the draws are weighted by its binomial likelihood (exact sums over counts, no simulation).
+    """
+    counts = np.arange(patients + 1)
+    likelihood = binom.pmf(counts[:, None], patients, probability[None])
+    marginal = likelihood.mean(axis=1)
+    weights = likelihood / np.maximum(likelihood.sum(axis=1, keepdims=True), 1e-300)
+    lines = []
+    for name, x in values.items():
+        mean = weights @ x
+        variance = np.maximum(weights @ np.square(x) - mean**2, 0.0)
+        expected = float((marginal * np.sqrt(variance)).sum())
+        now = float(x.std())
+        lines.append((name, patients, now, expected, 1.0 - expected / now))
+    return pd.DataFrame.from_records(lines, columns=["value", "patients", "sd_now", "sd_expected", "narrowing"])

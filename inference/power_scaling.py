@@ -1,0 +1,123 @@
+"""How much each prior and each group of reported numbers decides what users read: power-scaling (Kallioinen et al. 2024)."""
+
+from collections.abc import Mapping
+
+import arviz as az
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+from mezikd.model import parameters as declared
+
+from .evidence import Row
+from .likelihood import Joint, joint_log_likelihood
+
+GROUPS = {
+    "neutropenia": ("neutropenia grade 3 or 4", "duration of grade 3 or 4 neutropenia"),
+    "dosing": (
+        "mezigdomide delayed or paused for neutropenia",
+        "relative dose intensity, mezigdomide",
+        "mezigdomide dose reduced, any cause",
+    ),
+    "infection": (
+        "infection grade 3 or 4",
+        "infection any grade",
+        "infection, worst grade 4",
+        "time to onset of grade 3 or 4 infection",
+        "infection concurrent with grade >=3 neutropenia",
+    ),
+    "progression and death": ("progression-free survival", "progression or death", "death from any cause"),
+    "treatment and follow-up": ("duration of treatment", "follow-up"),
+}
+"""Outcomes of the fitted rows, by group."""
+PRIORS = {
+    "exposure and block": declared.EXPOSURE,
+    "marrow": declared.MARROW,
+    "counts": declared.OBSERVATION,
+    "dose rules": declared.RULES,
+    "infection": declared.INFECTION,
+    "progression": declared.PROGRESSION,
+    "follow-up": declared.FOLLOW_UP,
+    "regions": declared.REGION,
+}
+"""Parameters by group."""
+THRESHOLD = 0.05
+"""Sensitivity from which a component matters (the authors' default)."""
+
+
+def group_of(row: Row) -> str:
+    """Return the group of a fitted row."""
+    return next(name for name, outcomes in GROUPS.items() if row.outcome in outcomes)
+
+
+def part_of(joint: Joint, keep: np.ndarray) -> Joint:
+    """Return the joint law of some scores only."""
+    root = np.asarray(joint.root)
+    covariance = np.linalg.inv(root.T @ root)[np.ix_(keep, keep)]
+    root = np.linalg.inv(np.linalg.cholesky(covariance))
+    return Joint(jnp.asarray(np.asarray(joint.mean)[keep]), jnp.asarray(root), joint.trials)
+
+
+def log_likelihoods(scores: np.ndarray, joint: Joint) -> np.ndarray:
+    """Return the joint log-likelihood of each draw's scores, shape ``(draws,)``."""
+    return np.asarray(joint_log_likelihood(jnp.asarray(scores), joint))
+
+
+def conditional_log_likelihood(scores: np.ndarray, joint: Joint, members: np.ndarray) -> np.ndarray:
+    """Return the log-likelihood of the scores that are ``members``, given all others: what the fit has from them alone."""
+    rest = log_likelihoods(scores[:, ~members], part_of(joint, ~members))
+    return log_likelihoods(scores, joint) - rest
+
+
+def by_group(scores: np.ndarray, joint: Joint, groups: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return the conditional log-likelihood of each group of scores, shape ``(draws,)``; ``groups`` has one name a score."""
+    names = np.array(groups)
+    return {g: conditional_log_likelihood(scores, joint, names == g) for g in dict.fromkeys(groups)}
+
+
+def log_priors(z: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return the log prior density of each group of parameters at coordinates ``z``, shape ``(draws,)``."""
+    out = {}
+    for group, members in PRIORS.items():
+        inside = np.isin(names, [p.name for p in members])
+        if inside.any():
+            out[group] = -0.5 * (z[:, inside] ** 2).sum(axis=1)
+    return out
+
+
+def sensitivity_table(
+    quantities: Mapping[str, np.ndarray], priors: Mapping[str, np.ndarray], likelihoods: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """Return power_scaling.csv: how the posterior of each quantity changes when one component is raised to a power near 1.
+
+    ``sensitivity`` is the gradient of the cumulative Jensen-Shannon distance (arviz); ``prior`` and ``likelihood`` are
+    those of all priors and all numbers; ``driven_by`` says 'prior' where the priors matter and the numbers do not, 'both',
+    'numbers', or 'neither'.
+    """
+
+    def group(values: Mapping[str, np.ndarray]) -> xr.Dataset:
+        whole = dict(values) | {"all": np.sum(list(values.values()), axis=0)}
+        return xr.Dataset({k: (("chain", "draw"), v[None]) for k, v in whole.items()})
+
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": xr.Dataset({k: (("chain", "draw"), v[None]) for k, v in quantities.items()}),
+            "log_prior": group(priors),
+            "log_likelihood": group(likelihoods),
+        }
+    )
+    lines = []
+    for kind, parts in (("prior", priors), ("likelihood", likelihoods)):
+        for part in ("all", *parts):
+            found = az.psense(tree, group=kind, group_var_names=[part])
+            lines += [(name, kind, part, float(found[name])) for name in quantities]
+    table = pd.DataFrame.from_records(lines, columns=["quantity", "component", "group", "sensitivity"])
+    whole = table.query("group == 'all'").pivot_table(index="quantity", columns="component", values="sensitivity")
+    says = {
+        (True, True): "both", (True, False): "prior", (False, True): "numbers", (False, False): "neither",
+    }  # fmt: skip
+    driven = {
+        str(q): says[bool(line["prior"] >= THRESHOLD), bool(line["likelihood"] >= THRESHOLD)]
+        for q, line in whole.iterrows()
+    }
+    return table.assign(driven_by=table["quantity"].map(driven.get))
