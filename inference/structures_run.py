@@ -10,6 +10,7 @@ import xarray as xr
 from rich.console import Console
 
 from . import posterior_file
+from .diagnostics import MAX_RHAT, largest_rhat
 from .errors import input_error
 from .figures_structures import structures_figure
 from .files import write_whole
@@ -38,6 +39,8 @@ PLANS = (TRIAL, LOWER, SHORTER)
 STACKED = "stacked mixture"
 KEPT = 400
 """Draws of the other structures that are kept for predictions."""
+UNMIXED = 1.1
+"""R-hat from which a fit's draws are no sample of its posterior: it cannot be compared."""
 Draws = dict[str, np.ndarray]
 
 
@@ -47,6 +50,7 @@ class Opened(NamedTuple):
     path: Path
     tree: xr.DataTree
     problem: Problem
+    max_rhat: float
 
     @property
     def name(self) -> str:
@@ -74,6 +78,7 @@ class Read(NamedTuple):
     """What a fit to all numbers predicts."""
 
     tree: xr.DataTree
+    max_rhat: float
     groups: dict[str, LeftOut]
     rows: dict[str, LeftOut]
     quantities: Draws
@@ -84,11 +89,17 @@ def open_fits(fits: list[Path]) -> list[Opened]:
 
     Raises
     ------
-    InputError: fits of other numbers or settings, two of the same kind, a refit of a structure that has no fit, or one structure only.
+    InputError: a fit that has not converged, fits of other numbers or settings, two of the same kind, a refit of a
+        structure that has no fit, or one structure only.
     """
     found: list[Opened] = []
     for path in fits:
-        fit = Opened(path, *posterior_file.load(path))
+        tree, problem = posterior_file.load(path)
+        fit = Opened(path, tree, problem, largest_rhat(np.asarray(tree["unconstrained_posterior"]["z"])))
+        if not fit.max_rhat < UNMIXED:
+            remedy = "fit it with more draws or another --seed (its diagnostics.json says what failed)"
+            unmixed = f"its chains have not mixed: R-hat {fit.max_rhat:.2f}"
+            raise input_error(path, unmixed, remedy, allowed=f"below {UNMIXED:g}")
         if found and fit.problem.evidence.sha256 != found[0].problem.evidence.sha256:
             raise input_error(path, "is a fit of other numbers", "compare fits of the same evidence.csv")
         other = [k for k, v in fit.shared.items() if found and v != found[0].shared[k]]
@@ -133,6 +144,7 @@ def read_fit(fit: Opened, draws: int) -> Read:
     each = [of(row) for row in z]
     return Read(
         fit.tree,
+        fit.max_rhat,
         {g: left_out(scores, joint, groups == g) for g in dict.fromkeys(groups.tolist())},
         {r: left_out(scores, joint, rows == r) for r in dict.fromkeys(rows.tolist())},
         {k: np.array([float(e[k]) for e in each]) for k in each[0]},
@@ -173,7 +185,7 @@ def prediction_table(quantities: Mapping[str, Draws], weights: dict[str, float])
 
 
 def with_gaps(table: pd.DataFrame, found: Mapping[str, Read]) -> pd.DataFrame:
-    """Return structures.csv with where each structure differs most from the best one, and when each was fitted."""
+    """Return structures.csv with where each structure differs most from the best one, its R-hat, and when it was fitted."""
     sums = table[table["left_out"] == GROUPS].set_index("structure")
     best = str(sums["elpd"].astype(float).idxmax())
     gaps = {name: largest_gap(found[best].quantities, read.quantities) for name, read in found.items()}
@@ -181,7 +193,10 @@ def with_gaps(table: pd.DataFrame, found: Mapping[str, Read]) -> pd.DataFrame:
     made = {name: str(read.tree.attrs["created_at"]) for name, read in found.items()}
     at = table["structure"]
     return table.assign(
-        differs=at.map(texts), gap=at.map({k: g.size for k, g in gaps.items()}), created_at=at.map(made)
+        differs=at.map(texts),
+        gap=at.map({k: g.size for k, g in gaps.items()}),
+        max_rhat=at.map({k: x.max_rhat for k, x in found.items()}),
+        created_at=at.map(made),
     )
 
 
@@ -216,5 +231,10 @@ def run_structures(fits: list[Path], out: Path, draws: int) -> None:
         if not line["trusted"]:
             console.print(
                 "  k-hat above 0.7: refit without the group (mezikd fit --leave-out GROUP) and name that fit too"
+            )
+    for name, read in found.items():
+        if read.max_rhat > MAX_RHAT:
+            console.print(
+                f"mezikd: warning: {name}: R-hat {read.max_rhat:.3f}, above {MAX_RHAT}: its numbers are rough"
             )
     console.print(f"as good as the best: {', '.join(fit_equally(table))}")

@@ -1,5 +1,6 @@
 """Structures: what each uses, how they are compared where the answer is known, and which one predicts by default."""
 
+import json
 from types import SimpleNamespace
 
 import arviz as az
@@ -13,6 +14,7 @@ from mezikd.inference.commands import BAD_INPUT, built_in_fit
 from mezikd.inference.errors import InputError
 from mezikd.inference.groups import GROUPS, group_of
 from mezikd.inference.likelihood import Joint
+from mezikd.inference.posterior_file import save
 from mezikd.inference.problem import load_problem
 from mezikd.inference.settings import Model
 from mezikd.inference.structures import LeftOut, comparison_table, fit_equally, largest_gap, refitted, stacked
@@ -113,7 +115,10 @@ def arviz_weights(elpd: np.ndarray) -> np.ndarray:
 
     def data(x: np.ndarray) -> ELPDDataLOO:
         i = xr.DataArray(x, dims="group")
-        return ELPDDataLOO(float(x.sum()), 1.0, 1.0, 1000, len(x), "log", False, 0.7, i, 0.0 * i)
+        return ELPDDataLOO(
+            elpd=float(x.sum()), se=1.0, p=1.0, n_samples=1000, n_data_points=len(x), scale="log", warning=False,
+            good_k=0.7, elpd_i=i, pareto_k=0.0 * i,
+        )  # fmt: skip
 
     table = az.compare({str(k): data(x) for k, x in enumerate(elpd.T)}, method="stacking", round_to="none")
     return table["weight"].loc[[str(k) for k in range(elpd.shape[1])]].to_numpy(float)
@@ -251,6 +256,28 @@ def test_mistakes_in_the_mixture(folder, edit, says):
 
 
 # The commands
+
+
+def test_fits_that_cannot_be_compared(tmp_path, capsys):
+    """Chains that stand apart; a refit whose structure has no fit to all numbers."""
+    tree = xr.open_datatree(built_in_fit() / "posterior.nc", engine="h5netcdf").load()
+    apart = tree.copy(deep=True)
+    z = apart["unconstrained_posterior"]["z"].values
+    z[0] += 3.0 * z.std(axis=(0, 1))
+    save(apart, tmp_path / "apart.nc")
+    lone = tree.copy(deep=True)
+    settings = json.loads(lone.attrs["settings"])
+    settings["model"]["structure"] = "friberg"
+    settings["likelihood"]["leave_out"] = "dosing"
+    lone.attrs["settings"] = json.dumps(settings)
+    save(lone, tmp_path / "lone.nc")
+    cases = {"apart.nc": ("apart.nc", "not mixed", "R-hat"), "lone.nc": ("lone.nc", "leaves numbers out", "'kill'")}
+    for name, says in cases.items():
+        fits = [str(tmp_path / name), str(built_in_fit())]
+        assert commands.run(["compare", *fits, "--out", str(tmp_path / "out")]) == BAD_INPUT
+        stderr = capsys.readouterr().err
+        assert stderr.count("\n") == 1 and all(word in stderr for word in says), stderr
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
