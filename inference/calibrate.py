@@ -158,9 +158,10 @@ def _say(table, fits: list[TrialFit], seconds: float) -> bool:
     read = table[table["kind"] == "quantity"]
     for version, part in read.groupby("version", sort=False):
         fit = [f.fits[str(version)] for f in fits]
+        ranked = part.drop_duplicates("quantity")["rank_p"].to_numpy(float)
         console.print(
             f"{version}: {int(part['inside'].sum())} of {len(part)} coverages inside their 99 % band, "
-            f"{int((part['rank_p'] >= 0.01).sum())} of {len(part)} rank sets inside theirs; "
+            f"{int((ranked >= 0.01).sum())} of {len(ranked)} rank sets inside theirs; "
             f"acceptance {np.mean([f.accept for f in fit]):.2f}, {sum(f.divergences for f in fit)} divergences"
         )
     console.print(f"{seconds:.0f} s")

@@ -50,6 +50,16 @@ def simulate(
             help="Relative dose intensity set for every patient, up to 1 [default: it emerges from the rules]."
         ),
     ] = None,
+    scenarios: Annotated[
+        Path | None,
+        typer.Option(
+            help="Scenario file (TOML) with rules, G-CSF or regimens, or the name of a shipped one: doses, schedules, "
+            "dose_intensity, rules, gcsf, grid."
+        ),
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="Name of the scenario in that file that is simulated [default: its only one].")
+    ] = None,
     region: Annotated[
         str | None,
         typer.Option(help="All patients in one region: usa, europe, asia, rest_of_world [default: the trial's mix]."),
@@ -63,6 +73,8 @@ def simulate(
     Example: mezikd simulate runs/successor2 --patients 288 --seed 1 --out runs/trial1
 
     Example: mezikd simulate --arm mezikd --dose 0.6 --days-on 14 --format parquet --out runs/lower_dose
+
+    Example: mezikd simulate --scenarios my_rules.toml --scenario "hold below 1.0" --out runs/rules
     """
     arms = ARM_CHOICES[_chosen("--arm", arm, tuple(ARM_CHOICES))]
     suffix = "." + _chosen("--format", format, FORMATS)
@@ -78,8 +90,12 @@ def simulate(
     _within("--rdi", rdi, 0.0 < (rdi or 0.0) <= 1.0, "above 0 and at most 1 (0.8 for 80 %)")
     asked = {"dose_mg": dose, "days_on": days_on, "cycle_days": cycle_days}
     regimen = {name: value for name, value in asked.items() if value is not None}
-    if arms == ("kd",) and (regimen or rdi is not None):
+    if arms == ("kd",) and (regimen or rdi is not None or scenarios is not None):
         raise input_error("--arm", "kd gives no mezigdomide, but a regimen is given", "leave out one of them")
+    if scenarios is None and scenario is not None:
+        raise input_error("--scenario", "given without --scenarios", "name the file that it is in")
+    if scenarios is not None and (regimen or rdi is not None):
+        raise input_error("--scenarios", "given beside a regimen", "give one of them: write the regimen into the file")
     if format == "parquet" and find_spec("pyarrow") is None:
         raise input_error("--format", "parquet needs pyarrow", "pip install 'mezikd[parquet]', or --format csv")
     posterior = find_posterior(built_in_fit() if fit is None else fit)
@@ -87,5 +103,8 @@ def simulate(
     from .virtual_tables import check_folder, run_simulate
 
     check_folder(out, overwrite)
+    from .scenario_files import read_scenarios
+
+    source = None if scenarios is None else read_scenarios(scenarios, {})
     order = {"patients": patients, "arms": arms, "region": region, "draw": draw, "seed": seed}
-    run_simulate(posterior, out, order, regimen, rdi, suffix)
+    run_simulate(posterior, out, order, regimen, rdi, suffix, source, scenario)

@@ -51,6 +51,14 @@ def _rules(scenario: Scenario) -> str:
     return ", ".join(f"{k} = {v}" for k, v in told.items())
 
 
+def _gcsf(scenario: Scenario) -> str:
+    """Return the G-CSF policy in words."""
+    if scenario.gcsf.policy == "none":
+        return "none beyond the trial's average use, which is inside the fitted parameters"
+    told = ", ".join(f"{k} = {v}" for k, v in asdict(scenario.gcsf).items())
+    return f"{told}; its effects are prior medians: no data"
+
+
 def _facts(trial: VirtualTrial, problem: Problem, provenance: Mapping[str, str]) -> list[tuple[object, ...]]:
     order, s = trial.order, problem.settings
     rows: list[tuple[object, ...]] = [
@@ -59,6 +67,7 @@ def _facts(trial: VirtualTrial, problem: Problem, provenance: Mapping[str, str])
         *((f"Arm {a.name.upper()}", f"{a.size} subjects, {a.treated.sum()} treated: {planned_treatment(a)}") for a in trial.arms),
         ("Region", order.region or "the trial's mix"),
         ("Dose rules", _rules(order.scenario)),
+        ("G-CSF", _gcsf(order.scenario)),
         ("Extrapolated", "yes: no reported number speaks of this regimen or mix of regions"
          if trial.extrapolated else "no: regimen and regions are the fitted ones"),
         ("Follow-up", "data cutoff and loss to follow-up as fitted"),

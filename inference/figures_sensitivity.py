@@ -34,7 +34,14 @@ def tornado_figure(table: pd.DataFrame, path: Path) -> None:
             for y, assumption in enumerate(assumptions):
                 lines = by.loc[[(name, assumption)]]
                 ends = np.append(lines["shift"].to_numpy(float), 0.0)
-                axis.plot([ends.min(), ends.max()], [y + shift] * 2, color=COLOURS[plan], lw=4, alpha=0.35)
+                axis.plot(
+                    [ends.min(), ends.max()],
+                    [y + shift] * 2,
+                    color=COLOURS[plan],
+                    lw=4,
+                    alpha=0.35,
+                    solid_capstyle="butt",
+                )
                 for line in lines.to_dict("records"):
                     face = COLOURS[plan] if line["weights_trusted"] else "white"
                     axis.plot(line["shift"], y + shift, "o", ms=4, mfc=face, mec=COLOURS[plan])

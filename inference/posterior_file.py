@@ -156,6 +156,8 @@ def load(path: Path) -> tuple[xr.DataTree, Problem]:
         raise input_error(path, f"cannot be read as a fit ({type(error).__name__})", remedy) from None
     if version != FORMAT:
         raise input_error(path, f"format {version}, this version reads {FORMAT}", "fit again with this version")
+    if "joint" not in tree.attrs:
+        raise input_error(path, "a fit of an older version", "fit again with this version")
     with tempfile.TemporaryDirectory() as place:
         for name in FILES:
             if f"file:{name}" in tree.attrs:

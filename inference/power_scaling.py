@@ -24,6 +24,8 @@ PRIORS = {
 """Parameters by group."""
 THRESHOLD = 0.05
 """Sensitivity from which a component matters (the authors' default)."""
+DOMINATES = 1.5
+"""Ratio of sensitivities from which one side is said to decide."""
 
 
 def log_likelihoods(scores: np.ndarray, joint: Joint) -> np.ndarray:
@@ -59,8 +61,7 @@ def sensitivity_table(
     """Return power_scaling.csv: how the posterior of each quantity changes when one component is raised to a power near 1.
 
     ``sensitivity`` is the gradient of the cumulative Jensen-Shannon distance (arviz); ``prior`` and ``likelihood`` are
-    those of all priors and all numbers; ``driven_by`` says 'prior' where the priors matter and the numbers do not, 'both',
-    'numbers', or 'neither'.
+    those of all priors and all numbers.
     """
 
     def group(values: Mapping[str, np.ndarray]) -> xr.Dataset:
@@ -80,12 +81,22 @@ def sensitivity_table(
             found = az.psense(tree, group=kind, group_var_names=[part])
             lines += [(name, kind, part, float(found[name])) for name in quantities]
     table = pd.DataFrame.from_records(lines, columns=["quantity", "component", "group", "sensitivity"])
+    return with_drivers(table)
+
+
+def with_drivers(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with ``driven_by``: 'prior' or 'numbers' where one matters DOMINATES times as much as the other.
+
+    'neither' where both stay below THRESHOLD, else 'both'.
+    """
     whole = table.query("group == 'all'").pivot_table(index="quantity", columns="component", values="sensitivity")
-    says = {
-        (True, True): "both", (True, False): "prior", (False, True): "numbers", (False, False): "neither",
-    }  # fmt: skip
-    driven = {
-        str(q): says[bool(line["prior"] >= THRESHOLD), bool(line["likelihood"] >= THRESHOLD)]
-        for q, line in whole.iterrows()
-    }
+
+    def says(prior: float, numbers: float) -> str:
+        if max(prior, numbers) < THRESHOLD:
+            return "neither"
+        if prior > DOMINATES * numbers:
+            return "prior"
+        return "numbers" if numbers > DOMINATES * prior else "both"
+
+    driven = {str(q): says(float(x["prior"]), float(x["likelihood"])) for q, x in whole.iterrows()}
     return table.assign(driven_by=table["quantity"].map(driven.get))

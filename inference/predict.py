@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,18 +20,10 @@ from .problem import Problem
 from .processor import keep_memory
 from .scenario_files import Source
 from .scenario_writer import scenarios_toml
-from .scenarios import Fitted, Request, reachable, resolve
+from .scenarios import Request, fitted_of, resolve
 
 UNFINISHED = ".unfinished-predict"
 console = Console(stderr=True, highlight=False)
-
-
-def fitted_of(problem: Problem) -> Fitted:
-    """Return what the fitted trial's mezigdomide arm received."""
-    design = problem.target.design
-    regimen = replace(design.regimen, levels_mg=reachable(design.regimen.levels_mg, design.regimen.dose_mg))
-    shares = np.array(design.mezikd.regions, float) / sum(design.mezikd.regions)
-    return Fitted(regimen, tuple(float(x) for x in shares))
 
 
 def prepare(posterior: Path, source: Source, structure: str) -> tuple[Request, Problem, list[Member]]:

@@ -4,12 +4,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from typing import Any
 
+import numpy as np
 from mezikd.model.parameters import REGIONS
 from mezikd.model.regimen import Regimen, Visits
 from mezikd.model.scenario import DoseRules, Gcsf, Scenario
 
 from . import scenario_settings as file
 from .errors import nearest_first, shown
+from .problem import Problem
 from .scenario_files import Source
 
 CONTROL = "Kd"
@@ -57,6 +59,26 @@ class Request:
         return tuple(s.name for s in self.scenarios if s.scenario.regimen.dose_mg > self.fitted.highest_mg + 1e-9)
 
 
+def fitted_of(problem: Problem) -> Fitted:
+    """Return what the fitted trial's mezigdomide arm received."""
+    design = problem.target.design
+    regimen = replace(design.regimen, levels_mg=reachable(design.regimen.levels_mg, design.regimen.dose_mg))
+    shares = np.array(design.mezikd.regions, float) / sum(design.mezikd.regions)
+    return Fitted(regimen, tuple(float(x) for x in shares))
+
+
+def described(source: Source, fitted: Fitted) -> list[NamedScenario]:
+    """Return the scenarios that ``source`` describes, in full; what one leaves out is as fitted.
+
+    Raises
+    ------
+    InputError: days on beyond the cycle; levels above the dose; rules beside a set RDI.
+    """
+    _check_definitions(source)
+    scenarios = [_one(source, s, ("scenario", i), fitted) for i, s in enumerate(source.request.scenario)]
+    return scenarios + _grid(source, fitted)
+
+
 def resolve(source: Source, fitted: Fitted) -> Request:
     """Return every scenario of ``source`` in full, the reference among them.
 
@@ -66,10 +88,7 @@ def resolve(source: Source, fitted: Fitted) -> Request:
     ------
     InputError: a name used twice or unknown; days on beyond the cycle; levels above the dose; rules beside a set RDI.
     """
-    request = source.request
-    _check_definitions(source)
-    scenarios = [_one(source, s, ("scenario", i), fitted) for i, s in enumerate(request.scenario)]
-    scenarios += _grid(source, fitted)
+    request, scenarios = source.request, described(source, fitted)
     if len(scenarios) > file.MAXIMUM_SCENARIOS:
         place = ("grid",) if request.grid else ("scenario",)
         raise source.error(

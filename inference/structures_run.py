@@ -193,10 +193,10 @@ def with_gaps(table: pd.DataFrame, found: Mapping[str, Read]) -> pd.DataFrame:
     made = {name: str(read.tree.attrs["created_at"]) for name, read in found.items()}
     at = table["structure"]
     return table.assign(
-        differs=at.map(texts),
-        gap=at.map({k: g.size for k, g in gaps.items()}),
-        max_rhat=at.map({k: x.max_rhat for k, x in found.items()}),
-        created_at=at.map(made),
+        differs=at.map(texts.get),
+        gap=at.map({k: g.size for k, g in gaps.items()}.get),
+        max_rhat=at.map({k: x.max_rhat for k, x in found.items()}.get),
+        created_at=at.map(made.get),
     )
 
 
@@ -223,7 +223,7 @@ def run_structures(fits: list[Path], out: Path, draws: int) -> None:
     structures_figure(predictions, weights, out / "figures" / "structures.png")
     write_whole(out / "structure_predictions.csv", lambda p: predictions.to_csv(p, index=False, float_format="%.4g"))
     write_whole(out / TABLE, lambda p: table.to_csv(p, index=False, float_format="%.5g"))
-    for line in table[table["left_out"] == GROUPS].to_dict("records"):
+    for line in table.query(f"left_out == '{GROUPS}'").to_dict("records"):
         console.print(
             f"{line['structure']}: elpd {line['elpd']:.1f}, {line['difference']:+.1f} (SE {line['difference_se']:.1f}) of "
             f"the best, weight {line['weight']:.2f}, k-hat at most {line['khat']:.2f}, {line['refits']} groups refitted"

@@ -14,10 +14,12 @@ from rich.console import Console
 
 from . import posterior_file
 from .define_page import define_text, versions_text
-from .errors import input_error
+from .errors import input_error, nearest_first, shown
 from .exposure_tables import adex, nonmem
 from .finding_tables import adae, adlb, baseline_counts
 from .problem import Problem
+from .scenario_files import Source
+from .scenarios import described, fitted_of
 from .subject_tables import adsl, adtte
 from .table_columns import TABLES
 from .virtual_trial import Order, VirtualTrial, simulate_virtual_trial
@@ -99,15 +101,42 @@ def ordered_scenario(problem: Problem, regimen: Mapping[str, float], rdi: float 
     return Scenario(regimen=replace(problem.target.design.regimen, **asked), rdi=rdi)
 
 
+def named_scenario(problem: Problem, source: Source, name: str | None) -> Scenario:
+    """Return one scenario of a file by its name; without a name, the only one it describes.
+
+    Raises
+    ------
+    InputError: a mistake in the file, an unknown name, or several scenarios and no name. A region mix is left to --region.
+    """
+    fitted = fitted_of(problem)
+    found = {s.name: s for s in described(source, fitted)}
+    if name is None and len(found) > 1:
+        raise input_error("--scenario", "missing", "name one of the file's scenarios", allowed=", ".join(found))
+    chosen = next(iter(found)) if name is None else name
+    if chosen not in found:
+        near = nearest_first(chosen, list(found))
+        raise input_error(
+            "--scenario", f"{shown(chosen)} is not in the file", f"did you mean {near[0]}?", allowed=", ".join(found)
+        )
+    if found[chosen].regions != fitted.regions:
+        raise input_error(
+            "--scenario", f"{shown(chosen)} has a region mix of its own", "leave it out of the file, and give --region"
+        )
+    return found[chosen].scenario
+
+
 def run_simulate(
-    posterior: Path, out: Path, order: Mapping, regimen: Mapping[str, float], rdi: float | None, suffix: str
-) -> None:
+    posterior: Path, out: Path, order: Mapping, regimen: Mapping[str, float], rdi: float | None, suffix: str,
+    source: Source | None = None, name: str | None = None,
+) -> None:  # fmt: skip
     """Simulate one trial from the fit in ``posterior`` and write its tables to the folder ``out``.
 
-    ``order`` holds patients, arms, region, draw and seed of an ``Order``.
+    ``order`` holds patients, arms, region, draw and seed of an ``Order``; ``source`` a scenario file, of which ``name`` is
+    simulated, in place of a regimen.
     """
     tree, problem = posterior_file.load(posterior)
-    asked = Order(scenario=ordered_scenario(problem, regimen, rdi), **order)
+    scenario = ordered_scenario(problem, regimen, rdi) if source is None else named_scenario(problem, source, name)
+    asked = Order(scenario=scenario, **order)
     with console.status("simulating"):
         trial = simulate_virtual_trial(np.asarray(tree["unconstrained_posterior"]["z"]), problem, asked)
     study = problem.settings.study.name

@@ -14,7 +14,7 @@ from mezikd.inference.check import COLUMNS
 from mezikd.inference.commands import BAD_INPUT, DONE, GATE_FAILED, built_in_fit, run
 
 SMALL = {
-    "mezikd": "32", "kd": "32", "daily_cycles": "3", "covariance_trials": "50",
+    "mezikd": "32", "kd": "32", "daily_cycles": "3", "covariance_trials": "100",
     "chains": "2", "warmup": "25", "draws": "25", "more_draws": "0", "max_tree_depth": "3",
 }  # fmt: skip
 GROUPS = {

@@ -8,6 +8,9 @@ import pytest
 import xarray as xr
 from mezikd.inference import commands_simulate, virtual_tables
 from mezikd.inference.commands import BAD_INPUT, DONE, built_in_fit, run
+from mezikd.inference.posterior_file import load
+from mezikd.inference.scenario_files import read_scenarios
+from mezikd.inference.scenarios import described, fitted_of
 from mezikd.inference.table_columns import TABLES
 
 SMALL = ["--patients", "24", "--arm", "mezikd"]
@@ -62,6 +65,43 @@ def test_another_regimen_is_extrapolated(tmp_path, capsys):
     assert ((doses["ASTDY"] - 1) % 14 + doses["NDAYS"]).max() == 7 and doses["PLANDOSE"].eq(0.6).all()
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "said"),
+    [("rules", "hold below 1.0", "hold_below = 1.0"), ("gcsf", "G-CSF primary", "policy = primary")],
+)
+def test_a_scenario_of_a_file(written, file, name, said, tmp_path, capsys):
+    """Rules and G-CSF change the course of the same patients, and define.md says which they are."""
+    full = next(line for line in names_of(file) if line.endswith(name))
+    assert simulate(tmp_path / "out", "--scenarios", file, "--scenario", full) == DONE
+    assert "extrapolated" in capsys.readouterr().err
+    assert said in (tmp_path / "out" / "define.md").read_text()
+    ours, fitted = (pd.read_csv(d / "adlb.csv") for d in (tmp_path / "out", written))
+    assert not ours.equals(fitted)
+
+
+def names_of(file: str) -> list[str]:
+    """Return the names of a shipped file's scenarios."""
+    _, problem = load(built_in_fit() / "posterior.nc")
+    return [s.name for s in described(read_scenarios(Path(file), {}), fitted_of(problem))]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--scenarios", "rules"], "--scenario: missing"),
+        (["--scenario", "x"], "--scenario: given without --scenarios"),
+        (["--scenarios", "rules", "--scenario", "nothing"], "is not in the file"),
+        (["--scenarios", "nowhere"], "is neither a file nor a shipped one"),
+        (["--scenarios", "rules", "--dose", "0.6"], "--scenarios: given beside a regimen"),
+        (["--scenarios", "rules", "--arm", "kd"], "--arm"),
+    ],
+)
+def test_bad_scenario(arguments, said, tmp_path, capsys):
+    assert simulate(tmp_path / "out", *arguments) == BAD_INPUT
+    line = capsys.readouterr().err
+    assert said in line and len(line.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
 def test_parquet_holds_the_same(written, tmp_path):
     pytest.importorskip("pyarrow")
     assert simulate(tmp_path / "out", "--format", "parquet") == DONE
@@ -110,8 +150,7 @@ def test_texts_of_the_fit_stay_in_their_cell(tmp_path):
     with xr.open_datatree(built_in_fit() / "posterior.nc", engine="h5netcdf") as opened:
         tree = opened.load()
     name = "<script>a|b</script>, `x`"
-    settings = str(tree.attrs["file:fit.toml"])
-    tree.attrs["file:fit.toml"] = settings.replace('name = "SUCCESSOR-2"', f'name = "{name}"')
+    tree.attrs["settings"] = str(tree.attrs["settings"]).replace('"name":"SUCCESSOR-2"', f'"name":"{name}"')
     tree.to_netcdf(tmp_path / "fit.nc", engine="h5netcdf")
     assert simulate(tmp_path / "out", str(tmp_path / "fit.nc")) == DONE
     define = (tmp_path / "out" / "define.md").read_text()

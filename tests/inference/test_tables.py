@@ -227,7 +227,8 @@ def test_censoring_convention(tables):
     assert (event == (te["EVNTDESC"] != "")).all() and (event == (te["CNSDTDSC"] == "")).all()
     texts = te[~event].groupby("CNSR")["CNSDTDSC"].unique().map(list).to_dict()
     assert texts == {1: ["DATA CUTOFF"], 2: ["LOST TO FOLLOW-UP"], 3: ["DEATH"], 4: ["END OF SAFETY FOLLOW-UP"]}
-    assert (te["ADY"] == np.floor(te["AVAL"] * MONTH + 1e-4) + 1).mean() > 0.999
+    # AVAL has four decimals: a hundredth of a day at most, across midnight in one row of a thousand.
+    assert (te["ADY"] == np.floor(te["AVAL"] * MONTH + 1e-4) + 1).mean() > 0.99
     by = te.set_index(["USUBJID", "PARAMCD"])["CNSR"].unstack()  # noqa: PD010
     assert (by.loc[by["TTP"] == 0, "PFS"] == 0).all() and (by["OS"].isin([0, 1])).all()
     died = set(tables["adsl"].loc[tables["adsl"]["DTHFL"] == "Y", "USUBJID"])

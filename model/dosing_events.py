@@ -1,0 +1,181 @@
+"""Dosing records to amounts at observation times, exactly: the model is linear, so doses superpose.
+
+Records are NONMEM's, in row order: EVID 0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose; AMT, RATE (an infusion
+into central; else a dose into depot or central by CMT), II, ADDL, SS. What depends on order alone (which dose a reset
+wipes out, which comes first at equal times) is decided here once, in numpy; what depends on parameters (lag, rates) is a
+sum over doses in closed form, so nothing has to be sorted again when a lag changes.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from .disposition import Amounts, Rates, decayed, infused, plus, repeated
+
+DEPOT, CENTRAL = 1, 2
+OBSERVATION, DOSE, OTHER, RESET, RESET_AND_DOSE = range(5)
+SS_RESET, SS_ADD = 1, 2
+
+
+class Unsupported(ValueError):
+    """A record that this engine does not handle; says which and why."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records of one patient in row order; arrays of one length."""
+
+    time: np.ndarray
+    """h."""
+    evid: np.ndarray
+    cmt: np.ndarray
+    amt: np.ndarray
+    rate: np.ndarray
+    """Amount/h; 0 for a bolus."""
+    ii: np.ndarray
+    """Interval between doses, h."""
+    addl: np.ndarray
+    """Further doses after this one."""
+    ss: np.ndarray
+    """1: steady state, what was before is wiped out; 2: steady state on top of what is there."""
+
+
+class Schedule(NamedTuple):
+    """Doses of patients and which observation sees which; padded with doses of amount 0."""
+
+    time: Float[np.ndarray, "patients doses"]
+    amount: Float[np.ndarray, "patients doses"]
+    duration: Float[np.ndarray, "patients doses"]
+    """Of an infusion, h; 0 for a bolus."""
+    interval: Float[np.ndarray, "patients doses"]
+    """Of a steady state, h; 0 for a single dose."""
+    to_central: Float[np.ndarray, "patients doses"]
+    """1 for a dose into central."""
+    at: Float[np.ndarray, "patients observations"]
+    """Observation times, h; padded with the last."""
+    seen: Float[np.ndarray, "patients observations doses"]
+    """1 where the dose counts: given in an earlier row, and not wiped out since."""
+
+
+def _check(r: Records) -> None:
+    def fail(i: int, why: str) -> None:
+        raise Unsupported(f"record {i + 1}: {why}")
+
+    for i in range(len(r.time)):
+        if i and r.time[i] < r.time[i - 1] and r.evid[i] not in (RESET, RESET_AND_DOSE):
+            fail(i, "time goes back without a reset")
+        if r.evid[i] not in (DOSE, RESET_AND_DOSE):
+            continue
+        if r.cmt[i] not in (DEPOT, CENTRAL):
+            fail(i, f"a dose into compartment {r.cmt[i]}: 1 is the depot, 2 central")
+        if r.rate[i] < 0:
+            fail(i, "RATE below 0: durations and rates as parameters are not supported")
+        if r.rate[i] > 0 and r.cmt[i] != CENTRAL:
+            fail(i, "an infusion into the depot is not supported")
+        if (r.addl[i] > 0 or r.ss[i]) and r.ii[i] <= 0:
+            fail(i, "ADDL or SS without II")
+        if r.ss[i] and r.rate[i] > 0 and r.amt[i] / r.rate[i] > r.ii[i]:
+            fail(i, "a steady-state infusion longer than II is not supported")
+        if r.amt[i] <= 0:
+            fail(i, "a dose without AMT")
+
+
+class _Dose(NamedTuple):
+    time: float
+    amount: float
+    duration: float
+    interval: float
+    to_central: float
+    row: int
+    wiped_at: int
+    """Row from which it no longer counts."""
+
+
+def _doses(r: Records) -> list[_Dose]:
+    wipes = [
+        i
+        for i in range(len(r.time))
+        if r.evid[i] in (RESET, RESET_AND_DOSE) or (r.evid[i] == DOSE and r.ss[i] == SS_RESET)
+    ]
+    out = []
+    for i in range(len(r.time)):
+        if r.evid[i] not in (DOSE, RESET_AND_DOSE):
+            continue
+        end = next((w for w in wipes if w > i), len(r.time))
+        duration = float(r.amt[i] / r.rate[i]) if r.rate[i] > 0 else 0.0
+        for k in range(int(r.addl[i]) + 1):
+            out.append(
+                _Dose(
+                    float(r.time[i] + k * r.ii[i]), float(r.amt[i]), duration, float(r.ii[i]) if r.ss[i] and k == 0 else 0.0,
+                    float(r.cmt[i] == CENTRAL), i, end,
+                )
+            )  # fmt: skip
+    return out
+
+
+def schedule(patients: list[Records]) -> Schedule:
+    """Return the doses of all patients with ADDL written out, and what each observation (EVID 0) sees.
+
+    Raises
+    ------
+    Unsupported: time going back, an infusion into the depot, RATE below 0, ADDL or SS without II, a dose without AMT.
+    """
+    for r in patients:
+        _check(r)
+    doses = [_doses(r) for r in patients]
+    rows = [np.flatnonzero(np.asarray(r.evid) == OBSERVATION) for r in patients]
+    shape = len(patients), max(1, *(len(d) for d in doses)), max(1, *(len(x) for x in rows))
+    arrays = np.zeros((5, shape[0], shape[1]))
+    at, seen = np.zeros((shape[0], shape[2])), np.zeros((shape[0], shape[2], shape[1]))
+    for p, (r, given, observed) in enumerate(zip(patients, doses, rows, strict=True)):
+        for j, d in enumerate(given):
+            arrays[:, p, j] = d[:5]
+            # A further dose (ADDL) at the time of a row comes before it, as NONMEM orders it.
+            seen[p, : len(observed), j] = [(d.row < i) and (i < d.wiped_at) for i in observed]
+        at[p, : len(observed)] = r.time[observed]
+        at[p, len(observed) :] = r.time[observed[-1]] if len(observed) else 0.0
+    return Schedule(*arrays, at, seen)
+
+
+def _single(amount, duration, to_central, r: Rates, t) -> Amounts:
+    """Return the amounts a time ``t`` >= 0 after a dose began."""
+    zero = jnp.zeros_like(amount * t)
+    length = jnp.where(duration > 0.0, duration, 1.0)
+    during = infused(amount / length, r, jnp.minimum(t, length))
+    infusion = decayed(during, r, jnp.maximum(t - length, 0.0))
+    bolus = decayed(Amounts(amount * (1.0 - to_central) + zero, amount * to_central + zero, zero), r, t)
+    return Amounts(*(jnp.where(duration > 0.0, a, b) for a, b in zip(infusion, bolus, strict=True)))
+
+
+def amounts(s: Schedule, r: Rates, lag=0.0, bioavailability=1.0) -> Amounts:
+    """Return the amounts at the observations, shape ``patients observations``.
+
+    Parameters
+    ----------
+    r: rate constants, each of shape ``(patients, 1, 1)`` or scalar.
+    lag: of absorption and infusion alike, h; shape as ``r``.
+    bioavailability: share of AMT that arrives; shape as ``r``.
+    """
+    elapsed = s.at[:, :, None] - s.time[:, None, :] - lag
+    amount = bioavailability * s.amount[:, None, :]
+    duration, central = s.duration[:, None, :], s.to_central[:, None, :]  # RATE stays, so does the duration
+    steady = s.interval[:, None, :] > 0.0
+    interval = jnp.where(steady, s.interval[:, None, :], 1.0)
+
+    after = jnp.maximum(elapsed, 0.0)
+    one = _single(amount, duration, central, r, after)
+    # Steady state: the dose at hand and all before it. Between the record and the end of the lag the last cycle goes on.
+    begin = repeated(_single(amount, duration, central, r, interval), r, interval)
+    cycles = jnp.maximum(jnp.ceil(-elapsed / interval), 0.0)
+    within = elapsed + cycles * interval
+    carried = decayed(begin, r, within)
+    full = plus(carried, _single(amount, duration, central, r, within))
+    given = jnp.where(elapsed >= 0.0, 1.0, 0.0)
+
+    def total(single, periodic):
+        return (s.seen * jnp.where(steady, periodic, given * single)).sum(axis=-1)
+
+    return Amounts(*(total(a, b) for a, b in zip(one, full, strict=True)))

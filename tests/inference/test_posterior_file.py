@@ -1,0 +1,64 @@
+"""A saved fit: read with the settings that it ran with, thinned, refused when it is an older version's."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from mezikd.inference.commands import BAD_INPUT, built_in_fit, run
+from mezikd.inference.posterior_file import joint_of, load, save, thin
+from mezikd.inference.problem import load_problem
+from mezikd.inference.variants import NO_MEMORY_DAYS
+
+SHIPPED = built_in_fit() / "posterior.nc"
+
+
+@pytest.fixture
+def tree():
+    with xr.open_datatree(SHIPPED, engine="h5netcdf") as opened:
+        return opened.load()
+
+
+def test_options_of_the_command_line_are_kept(tree, tmp_path):
+    problem = load_problem(built_in_fit(), {"tumour": "no_memory", "virtual_patients": 64})
+    tree.attrs["settings"] = problem.settings.model_dump_json()
+    save(tree, tmp_path / "posterior.nc")
+    _, again = load(tmp_path / "posterior.nc")
+    assert again.settings == problem.settings and again.target.mezikd.size == 64
+    memory = next(p for p in again.parameters if p.name == "tumour_memory_days")
+    assert memory.fixed and memory.centre == NO_MEMORY_DAYS
+
+
+def test_structures_free_what_they_use():
+    """Kill has its transit time and feedback instead of the arrest model's four; without its path b_n is 0, fixed."""
+    base, kill, apart = (
+        {p.name for p in load_problem(built_in_fit(), changes).free}
+        for changes in ({}, {"structure": "friberg"}, {"infection": "no_neutrophils"})
+    )
+    assert base - kill == {"blood_half_life_hours", "reserve_ratio", "saturation", "feedback"}
+    assert kill - base == {"mean_transit_hours", "kill_feedback"}
+    assert base - apart == {"infection_neutropenia"} and not apart - base
+
+
+def test_thinned(tree, tmp_path):
+    small = thin(tree, 100)
+    z = np.asarray(small["unconstrained_posterior"]["z"])
+    assert 80 <= z.shape[0] * z.shape[1] <= 200
+    save(small, tmp_path / "small.nc")
+    read, _ = load(tmp_path / "small.nc")
+    assert (tmp_path / "small.nc").stat().st_size < 400_000
+    joint, names = joint_of(read), load(SHIPPED)[1].target.score_names
+    assert joint.mean.shape == (len(names),) and joint.root.shape == (len(names), len(names))
+
+
+def test_an_older_fit_is_refused(tree, tmp_path, capsys):
+    del tree.attrs["joint"]
+    save(tree, tmp_path / "posterior.nc")
+    assert run(["check", str(tmp_path / "posterior.nc"), "--out", str(tmp_path / "out")]) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert "older version" in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", ["--structure", "--tumour", "--infection"])
+def test_unknown_structure(option, tmp_path, capsys):
+    assert run(["fit", option, "nothing", "--out", str(tmp_path / "out")]) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert option in said and len(said.splitlines()) == 1 and not (tmp_path / "out").exists()
