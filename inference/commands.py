@@ -70,6 +70,13 @@ def fit(
     infection: Annotated[
         str | None, typer.Option(help="Infection hazard: neutrophils or no_neutrophils [default: fit.toml].")
     ] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Predict a group of numbers from the others, for `compare`: neutropenia, dosing, infection, "
+            "'progression and death', 'treatment and follow-up'."
+        ),
+    ] = None,
 ) -> None:
     """Fit the model to the reported numbers of a trial.
 
@@ -84,6 +91,7 @@ def fit(
         "structure": structure,
         "tumour": tumour,
         "infection": infection,
+        "leave_out": leave_out,
     }
     overrides: dict[str, int | str] = {name: value for name, value in given.items() if value is not None}
     folder = built_in_fit() if folder is None else folder

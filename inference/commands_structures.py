@@ -11,14 +11,19 @@ from .places import check_out, find_posterior
 
 def compare(
     out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
-    fits: Annotated[list[Path], typer.Argument(help="Two or more fits of the same numbers, of different structures.")],
+    fits: Annotated[
+        list[Path], typer.Argument(help="Fits of the same numbers: two or more structures, and refits without a group.")
+    ],
     draws: Annotated[int, typer.Option(help="Posterior draws of each, 40 to 100000.")] = 400,
 ) -> None:
     """Compare structures by how they predict reported numbers left out, and show what each predicts.
 
-    A structure is chosen in fit.toml, [model]: structure, tumour, infection.
+    A structure is chosen in fit.toml, [model], or by options of `mezikd fit`: --structure, --tumour, --infection. Where
+    k-hat is above 0.7, a group's prediction is rough until a fit without the group is named too.
 
     Example: mezikd compare runs/successor2 runs/kill runs/no_memory --out runs/structures
+
+    Example: mezikd fit --structure friberg --leave-out infection --out runs/kill_infection
     """
     if len(fits) < 2:
         raise input_error("FITS", "one fit", "name two or more, of different structures")

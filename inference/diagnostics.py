@@ -42,6 +42,11 @@ class Diagnostics:
         return asdict(self)
 
 
+def largest_rhat(z: np.ndarray) -> float:
+    """Return the largest R-hat of the coordinates ``z`` (chain, draw, parameter)."""
+    return float(az.rhat(xr.Dataset({"z": (("chain", "draw", "parameter"), z)}))["z"].max())
+
+
 def mixed(z: np.ndarray) -> bool:
     """Return whether R-hat and effective sample sizes of ``z`` (chain, draw, parameter) pass the gate."""
     draws = xr.Dataset({"z": (("chain", "draw", "parameter"), z)})

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from mezikd.model.expected import Cuts, Expected, expected
 from mezikd.model.parameters import Parameter, natural
@@ -22,9 +23,12 @@ from mezikd.model.trial_design import Design
 from . import scores
 from .coordinates import prior_scaled
 from .evidence import Evidence, Row
+from .groups import group_of
 from .observed import Observed, reported
 from .vocabulary import VOCABULARY
 
+NOTHING = "nothing"
+"""What is left out where all numbers are fitted."""
 RDI, DURATION = "relative dose intensity, mezigdomide", "duration of grade 3 or 4 neutropenia"
 
 
@@ -118,6 +122,13 @@ def joint_log_likelihood(r, joint: Joint):
     return -0.5 * joint.trials * jnp.log1p((u * u).sum(axis=-1) / (joint.trials - 1.0))
 
 
+def part_of(joint: Joint, keep) -> Joint:
+    """Return the joint law of the scores at the indices (or where the mask is true) ``keep`` only: their marginal."""
+    root = jnp.asarray(joint.root)
+    covariance = jnp.linalg.inv(root.T @ root)[keep][:, keep]
+    return Joint(jnp.asarray(joint.mean)[keep], jnp.linalg.inv(jnp.linalg.cholesky(covariance)), joint.trials)
+
+
 @dataclass(frozen=True)
 class Target:
     """The log-density over standard-normal coordinates of the free parameters."""
@@ -127,6 +138,8 @@ class Target:
     parameters: tuple[Parameter, ...]
     mezikd: Cohort
     kd: Cohort
+    leave_out: str = NOTHING
+    """Group of fitted rows (groups.py) that the likelihood does without: to see how the others predict it."""
 
     @cached_property
     def data(self) -> Data:
@@ -142,6 +155,12 @@ class Target:
     def score_names(self) -> tuple[str, ...]:
         """Row names of the scores; those of quartiles three times."""
         return tuple(r.name for r in self.evidence.fit for _ in range(3 if r.statistic == "quartiles" else 1))
+
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """Indices of the scores that the likelihood uses: all, but for the group left out."""
+        by_name = {r.name: r for r in self.evidence.fit}
+        return np.flatnonzero([group_of(by_name[name]) != self.leave_out for name in self.score_names])
 
     @cached_property
     def _index(self) -> dict[str, int]:
@@ -205,8 +224,11 @@ class Target:
         return out
 
     def log_likelihood(self, e: Expected, data: Data):
-        """Return the log-likelihood of all fitted rows, up to a constant of the data."""
-        return joint_log_likelihood(jnp.concatenate(list(self.row_scores(e, data.observed).values())), data.joint)
+        """Return the log-likelihood of all fitted rows but those left out, up to a constant of the data."""
+        r, joint = jnp.concatenate(list(self.row_scores(e, data.observed).values())), data.joint
+        if self.leave_out != NOTHING:
+            r, joint = r[self.kept], part_of(joint, self.kept)
+        return joint_log_likelihood(r, joint)
 
     def log_density(self, z, data: Data | None = None, changes: Mapping[str, Any] | None = None):
         """Return the log posterior density at ``z`` up to a constant; -inf where it is not finite.

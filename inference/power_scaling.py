@@ -9,27 +9,8 @@ import pandas as pd
 import xarray as xr
 from mezikd.model import parameters as declared
 
-from .evidence import Row
-from .likelihood import Joint, joint_log_likelihood
+from .likelihood import Joint, joint_log_likelihood, part_of
 
-GROUPS = {
-    "neutropenia": ("neutropenia grade 3 or 4", "duration of grade 3 or 4 neutropenia"),
-    "dosing": (
-        "mezigdomide delayed or paused for neutropenia",
-        "relative dose intensity, mezigdomide",
-        "mezigdomide dose reduced, any cause",
-    ),
-    "infection": (
-        "infection grade 3 or 4",
-        "infection any grade",
-        "infection, worst grade 4",
-        "time to onset of grade 3 or 4 infection",
-        "infection concurrent with grade >=3 neutropenia",
-    ),
-    "progression and death": ("progression-free survival", "progression or death", "death from any cause"),
-    "treatment and follow-up": ("duration of treatment", "follow-up"),
-}
-"""Outcomes of the fitted rows, by group."""
 PRIORS = {
     "exposure and block": declared.EXPOSURE,
     "marrow": declared.MARROW,
@@ -45,19 +26,6 @@ THRESHOLD = 0.05
 """Sensitivity from which a component matters (the authors' default)."""
 DOMINATES = 1.5
 """Ratio of sensitivities from which one side is said to decide."""
-
-
-def group_of(row: Row) -> str:
-    """Return the group of a fitted row."""
-    return next(name for name, outcomes in GROUPS.items() if row.outcome in outcomes)
-
-
-def part_of(joint: Joint, keep: np.ndarray) -> Joint:
-    """Return the joint law of some scores only."""
-    root = np.asarray(joint.root)
-    covariance = np.linalg.inv(root.T @ root)[np.ix_(keep, keep)]
-    root = np.linalg.inv(np.linalg.cholesky(covariance))
-    return Joint(jnp.asarray(np.asarray(joint.mean)[keep]), jnp.asarray(root), joint.trials)
 
 
 def log_likelihoods(scores: np.ndarray, joint: Joint) -> np.ndarray:

@@ -71,9 +71,11 @@ def weeks_of(months: int) -> int:
 
 
 @cache
-def _compiled(structure_name: str, steps: int) -> Callable[..., Any]:
+def _compiled(structure_name: str, tumour_memory: bool, steps: int) -> Callable[..., Any]:
     """Return the program that every scenario and every run of this process shares."""
-    fixed = {"structure_name": structure_name, "steps": steps, "follow_up": "horizon"}
+    fixed = {
+        "structure_name": structure_name, "tumour_memory": tumour_memory, "steps": steps, "follow_up": "horizon",
+    }  # fmt: skip
     return jax.jit(partial(simulate_batch, **fixed), compiler_options=compiler_options())
 
 
@@ -83,7 +85,7 @@ class Simulator:
     def __init__(self, parameters: tuple[Parameter, ...], design: Design, settings: Prediction):
         self._settings = settings
         self._natural = jax.jit(jax.vmap(lambda x: natural(x, parameters)))
-        self._simulate = _compiled(design.structure_name, design.steps_per_day)
+        self._simulate = _compiled(design.structure_name, design.tumour_memory, design.steps_per_day)
 
     def batch(self, z: np.ndarray, begin: int, first: int = 0) -> "Batch":
         """Return the draws from ``begin`` on, at most BATCH of them; ``z`` holds all, shape ``(draws, parameter)``.

@@ -51,6 +51,7 @@ def design_of(settings: FitSettings) -> Design:
         kd=arm(settings.trial.kd),
         regimen=Regimen(g.dose_mg, g.days_on, g.cycle_days, g.levels_mg, visits),
         structure_name=m.structure,
+        tumour_memory=m.tumour == "memory",
         daily_weeks=m.daily_cycles * g.cycle_days // 7,
         steps_per_day=m.steps_per_day,
     )
@@ -65,7 +66,7 @@ def load_problem(
     parameters = with_structure(with_priors(load_priors(folder, DECLARED)), settings.model)
     design, p = design_of(settings), settings.patients
     cohorts = {arm: design.cohort(arm, getattr(p, arm), p.seed) for arm in ("mezikd", "kd")}
-    target = Target(evidence, design, parameters, **cohorts)
+    target = Target(evidence, design, parameters, **cohorts, leave_out=settings.likelihood.leave_out)
     return Problem(folder, settings, evidence, parameters, target)
 
 

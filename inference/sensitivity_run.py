@@ -12,10 +12,11 @@ from . import posterior_file
 from .coordinates import straightened
 from .figures_sensitivity import learning_figure, tornado_figure
 from .files import write_whole
+from .groups import group_of
 from .importance import TRUSTED, Weighted
 from .joint_covariance import rows_of_scores, score_function
 from .learning import NEW_PATIENTS, moves, one_more_count
-from .power_scaling import by_group, group_of, log_priors, sensitivity_table
+from .power_scaling import by_group, log_priors, sensitivity_table
 from .problem import Problem
 from .processor import keep_memory
 from .quantities import LOWER

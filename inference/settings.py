@@ -203,6 +203,13 @@ class Likelihood(Section):
         default="simulated",
         description='how reported numbers vary together: "simulated" or "independent"',
     )
+    leave_out: Literal[
+        "nothing", "neutropenia", "dosing", "infection", "progression and death", "treatment and follow-up"
+    ] = Field(
+        default="nothing",
+        description='group of fitted numbers to be predicted from the others: "nothing", "neutropenia", "dosing", '
+        '"infection", "progression and death" or "treatment and follow-up"',
+    )
     covariance_trials: int = whole(100, 100_000, "simulated trials that give that covariance", 400)
 
 
@@ -250,6 +257,7 @@ OVERRIDES = {
     "structure": ("model", "structure"),
     "tumour": ("model", "tumour"),
     "infection": ("model", "infection"),
+    "leave_out": ("likelihood", "leave_out"),
 }
 """Options of `mezikd fit` and the keys that they replace; Kd has half of ``virtual_patients``."""
 

@@ -1,32 +1,36 @@
-"""Structures compared: how well each predicts a group of reported numbers that it has not seen, and their stacked mixture."""
+"""Structures compared: how well each predicts reported numbers that it has not seen, and their stacked mixture."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from .importance import TRUSTED, smoothed
-from .likelihood import Joint
-from .power_scaling import log_likelihoods, part_of
-from .settings import Model
+from .importance import TRUSTED, Weighted, smoothed
+from .likelihood import Joint, part_of
+from .power_scaling import log_likelihoods
 
-
-def structure_name(model: Model) -> str:
-    """Return what tables call a structure: arrest or kill, and what it leaves out."""
-    parts = ["kill" if model.structure == "friberg" else "arrest"]
-    if model.tumour == "no_memory":
-        parts.append("no tumour memory")
-    if model.infection == "no_neutrophils":
-        parts.append("infection without neutrophils")
-    return ", ".join(parts)
+GROUPS, ROWS = "groups", "rows"
+"""What ``left_out`` says of a structure's sums: over groups left out one at a time, over rows left out one at a time."""
+EQUAL, SMALL = 2.0, 4.0
+"""Structures fit equally where their elpd differ by at most EQUAL standard errors, or by at most SMALL: below that the
+standard error of so few numbers says little (Sivula et al. 2025, arXiv:2008.10296)."""
+PULL = 0.1
+"""Weight of the prior of the stacking weights, in groups a structure (``stacked``)."""
 
 
 class LeftOut(NamedTuple):
-    """Prediction of one group of numbers from all others."""
+    """Prediction of some numbers from all others."""
 
     elpd: float
-    """Expected log predictive density of the group."""
+    """Expected log predictive density of the numbers."""
     khat: float
+    """Of the importance weights; NaN where the posterior without the numbers was sampled."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the elpd can be trusted."""
+        return not self.khat > TRUSTED
 
 
 def _log_density(scores: np.ndarray, joint: Joint) -> np.ndarray:
@@ -35,65 +39,108 @@ def _log_density(scores: np.ndarray, joint: Joint) -> np.ndarray:
     return log_likelihoods(scores, joint) + size
 
 
+def _given_others(scores: np.ndarray, joint: Joint, members: np.ndarray) -> np.ndarray:
+    """Return log p(members | all other numbers, draw) of each draw."""
+    others = np.flatnonzero(~members)
+    return _log_density(scores, joint) - _log_density(scores[:, others], part_of(joint, others))
+
+
 def left_out(scores: np.ndarray, joint: Joint, members: np.ndarray) -> LeftOut:
     """Return the elpd of the scores that are ``members``, by importance sampling from the posterior of all (PSIS-LOO).
 
-    p(group | others) is the mean over the posterior without the group; draws of the one with it are weighted by
-    1 / p(group | others, draw).
+    p(members | others) is the mean over the posterior without the members; draws of the one with them are weighted by
+    1 / p(members | others, draw).
     """
-    rest = _log_density(scores[:, ~members], part_of(joint, ~members))
-    conditional = _log_density(scores, joint) - rest
-    without = smoothed(-conditional)
-    return LeftOut(
-        float(np.log(without.weights @ np.exp(conditional - conditional.max())) + conditional.max()), without.khat
-    )
+    density = _given_others(scores, joint, members)
+    without = smoothed(-density)
+    return LeftOut(float(np.log(without.weights @ np.exp(density - density.max())) + density.max()), without.khat)
 
 
-def stacked(elpd: np.ndarray) -> np.ndarray:
+def refitted(scores: np.ndarray, joint: Joint, members: np.ndarray) -> LeftOut:
+    """Return the elpd of the scores that are ``members`` from draws of a posterior that was fitted without them."""
+    density = _given_others(scores, joint, members)
+    return LeftOut(float(np.log(np.exp(density - density.max()).mean()) + density.max()), float("nan"))
+
+
+def stacked(elpd: np.ndarray, pull: float = PULL) -> np.ndarray:
     """Return the weights of structures (columns) that maximise the log score of their mixture over the groups (rows).
 
-    Expectation-maximisation: the objective is concave, each step raises it (Yao et al. 2018, stacking).
+    sum_g log sum_k w_k exp(elpd_gk) + pull sum_k log w_k: stacking (Yao et al. 2018) under a Dirichlet(1 + pull) prior.
+    Without it, ``pull`` 0, a structure that differs in one group and is no better there gets nothing, however small the
+    difference; with it, equal structures get equal weights. Expectation-maximisation: the objective is concave, each step
+    raises it.
     """
     density = np.exp(elpd - elpd.max(axis=1, keepdims=True))
     weights = np.full(elpd.shape[1], 1.0 / elpd.shape[1])
     for _ in range(20_000):
         share = weights * density
-        new = (share / share.sum(axis=1, keepdims=True)).mean(axis=0)
+        new = (share / share.sum(axis=1, keepdims=True)).sum(axis=0) + pull
+        new = new / new.sum()
         if np.abs(new - weights).max() < 1e-10:
             break
         weights = new
     return weights / weights.sum()
 
 
-def comparison_table(found: dict[str, dict[str, LeftOut]]) -> pd.DataFrame:
-    """Return structures.csv from the elpd of each group, by structure: differences to the best, weights.
+def _differences(elpd: np.ndarray, best: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return each structure's elpd less the best one's and its standard error; ``elpd`` has one structure a column."""
+    d = elpd - elpd[:, [best]]
+    return d.sum(axis=0), np.sqrt(len(d) * d.var(axis=0, ddof=1))
 
-    ``difference_se`` is sqrt(groups x variance of the groups' differences): with five groups it is rough.
+
+def comparison_table(
+    groups: Mapping[str, Mapping[str, LeftOut]], rows: Mapping[str, Mapping[str, LeftOut]]
+) -> pd.DataFrame:
+    """Return structures.csv from the elpd of each group and of each row, by structure.
+
+    The line 'groups' of a structure sums over groups left out one at a time, the line 'rows' over rows left out one at a
+    time; then come the groups. ``difference`` is to the structure with the largest sum over groups, ``difference_se`` is
+    sqrt(n x variance over the n groups or rows): with five groups it is rough, and rows share patients. ``fits_equally``
+    as ``equal``; ``weight`` is the stacking weight over groups among those.
     """
-    names, groups = list(found), list(next(iter(found.values())))
-    elpd = np.array([[found[n][g].elpd for n in names] for g in groups])
-    best, weights = int(elpd.sum(axis=0).argmax()), stacked(elpd)
+    names = list(groups)
+
+    def matrix(found: Mapping[str, Mapping[str, LeftOut]]) -> np.ndarray:
+        return np.array([[found[n][part].elpd for n in names] for part in found[names[0]]])
+
+    by_group, by_row = matrix(groups), matrix(rows)
+    best = int(by_group.sum(axis=0).argmax())
+    difference, error = _differences(by_group, best)
+    same = equal(difference, error)
+    weights = np.zeros(len(names))
+    weights[same] = stacked(by_group[:, same])
+    row_difference, row_error = _differences(by_row, best)
     lines = []
     for i, name in enumerate(names):
-        difference = elpd[:, i] - elpd[:, best]
-        error = float(np.sqrt(len(groups) * difference.var(ddof=1)))
-        worst = max(x.khat for x in found[name].values())
-        lines.append((name, "all", elpd[:, i].sum(), difference.sum(), error, worst, worst <= TRUSTED, weights[i]))
-        for j, group in enumerate(groups):
-            x = found[name][group]
-            lines.append((name, group, x.elpd, difference[j], np.nan, x.khat, x.khat <= TRUSTED, weights[i]))
-    columns = ["structure", "left_out", "elpd", "difference", "difference_se", "khat", "weights_trusted", "weight"]
+        shared = bool(same[i]), weights[i]
+
+        def whole(label: str, elpd: np.ndarray, d: float, se: float, parts, name=name, i=i, shared=shared):
+            worst = max((x.khat for x in parts.values() if not np.isnan(x.khat)), default=np.nan)
+            refits = sum(np.isnan(x.khat) for x in parts.values())
+            trusted = all(x.trusted for x in parts.values())
+            return (name, label, elpd[:, i].sum(), d, se, worst, trusted, refits, *shared)
+
+        lines.append(whole(GROUPS, by_group, difference[i], error[i], groups[name]))
+        lines.append(whole(ROWS, by_row, row_difference[i], row_error[i], rows[name]))
+        for j, (group, x) in enumerate(groups[name].items()):
+            d = by_group[j, i] - by_group[j, best]
+            lines.append((name, group, x.elpd, d, np.nan, x.khat, x.trusted, int(np.isnan(x.khat)), *shared))
+    columns = [
+        "structure", "left_out", "elpd", "difference", "difference_se", "khat", "trusted", "refits", "fits_equally",
+        "weight",
+    ]  # fmt: skip
     return pd.DataFrame.from_records(lines, columns=columns)
 
 
-EQUAL = 2.0
-"""Standard errors of the difference within which structures fit equally."""
+def equal(difference: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Return which structures fit as well as the best: |difference| at most EQUAL standard errors or SMALL."""
+    return np.abs(difference) <= np.maximum(EQUAL * error, SMALL)
 
 
 def fit_equally(table: pd.DataFrame) -> list[str]:
-    """Return the structures that predict as well as the best one."""
-    whole = table.query("left_out == 'all'")
-    return whole[whole["difference"].abs() <= np.maximum(EQUAL * whole["difference_se"], 1e-9)]["structure"].tolist()
+    """Return the structures that predict the numbers left out as well as the best one."""
+    whole = table[table["left_out"] == GROUPS]
+    return whole.loc[whole["fits_equally"], "structure"].tolist()
 
 
 def mixture(draws: dict[str, np.ndarray], weights: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -101,3 +148,32 @@ def mixture(draws: dict[str, np.ndarray], weights: dict[str, float]) -> tuple[np
     x = np.concatenate([draws[name] for name in draws])
     w = np.concatenate([np.full(len(draws[name]), weights[name] / len(draws[name])) for name in draws])
     return x, w / w.sum()
+
+
+class Gap(NamedTuple):
+    """Where two structures differ most in what they predict."""
+
+    quantity: str
+    one: float
+    """Median under the first structure."""
+    two: float
+    size: float
+    """Difference of the medians over the larger distance of a quartile from its median: above 1, the median of each lies
+    outside the other's 50 % interval."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether they predict differently."""
+        return self.size > 1.0
+
+
+def largest_gap(one: Mapping[str, np.ndarray], two: Mapping[str, np.ndarray]) -> Gap:
+    """Return where two structures differ most; ``one`` and ``two`` hold the draws of each quantity."""
+
+    def gap(name: str) -> Gap:
+        q = [Weighted(np.full(len(x), 1.0 / len(x)), np.nan) for x in (one[name], two[name])]
+        a, b = ([w.quantile(x[name], p) for p in (0.25, 0.5, 0.75)] for w, x in zip(q, (one, two), strict=True))
+        wide = max(a[1] - a[0], a[2] - a[1], b[1] - b[0], b[2] - b[1])
+        return Gap(name, a[1], b[1], abs(a[1] - b[1]) / max(wide, 1e-12))
+
+    return max((gap(name) for name in one), key=lambda g: g.size)

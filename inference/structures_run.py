@@ -1,6 +1,8 @@
 """Saved fits of several structures, from posterior files to tables and a figure."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -8,43 +10,167 @@ import xarray as xr
 from rich.console import Console
 
 from . import posterior_file
+from .diagnostics import MAX_RHAT, largest_rhat
 from .errors import input_error
 from .figures_structures import structures_figure
 from .files import write_whole
+from .groups import group_of
 from .importance import Weighted
 from .joint_covariance import rows_of_scores, score_function
-from .mixture import FOLDER, file_of
-from .power_scaling import group_of
+from .likelihood import NOTHING
+from .mixture import FOLDER, TABLE, file_of, spaced
+from .problem import Problem
 from .processor import keep_memory
 from .quantities import LOWER, SHORTER, TRIAL, quantity_function
-from .structures import LeftOut, comparison_table, fit_equally, left_out, mixture, structure_name
+from .structures import (
+    GROUPS,
+    LeftOut,
+    comparison_table,
+    fit_equally,
+    largest_gap,
+    left_out,
+    mixture,
+    refitted,
+)
+from .variants import structure_name
 
 console = Console(stderr=True, highlight=False)
 PLANS = (TRIAL, LOWER, SHORTER)
 STACKED = "stacked mixture"
 KEPT = 400
 """Draws of the other structures that are kept for predictions."""
+UNMIXED = 1.1
+"""R-hat from which a fit's draws are no sample of its posterior: it cannot be compared."""
 Draws = dict[str, np.ndarray]
 
 
-def _read(path: Path, draws: int) -> tuple[xr.DataTree, str, str, dict[str, LeftOut], Draws]:
-    """Return a fit, its structure, the hash of its evidence, the elpd of each left-out group, its draws of quantities."""
-    tree, problem = posterior_file.load(path)
-    joint = posterior_file.joint_of(tree)
-    z = np.asarray(tree["unconstrained_posterior"]["z"])
-    z = z.reshape(-1, z.shape[-1])
-    z = z[np.linspace(0, len(z) - 1, min(draws, len(z))).astype(int)]
-    function, observed = score_function(problem.target), problem.target.data.observed
-    scores = np.stack([function(row, observed) for row in z])
-    groups = np.array([group_of(row) for row in rows_of_scores(problem.target)])
-    found = {g: left_out(scores, joint, groups == g) for g in dict.fromkeys(groups.tolist())}
-    of = quantity_function(problem.target, PLANS)
+class Opened(NamedTuple):
+    """A saved fit, loaded."""
+
+    path: Path
+    tree: xr.DataTree
+    problem: Problem
+    max_rhat: float
+
+    @property
+    def name(self) -> str:
+        """Its structure."""
+        return structure_name(self.problem.settings.model)
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What fits that are compared must have in common: all settings but structure, sizes and seeds."""
+        settings = self.problem.settings.model_dump(exclude={"patients": True, "sampler": True, "study": True})
+        return {
+            f"{section}.{key}": value
+            for section, keys in settings.items()
+            for key, value in keys.items()
+            if key not in ("structure", "tumour", "infection", "leave_out", "covariance_trials")
+        }
+
+    @property
+    def without(self) -> str:
+        """The group of numbers that it was fitted without, or NOTHING."""
+        return self.problem.target.leave_out
+
+
+class Read(NamedTuple):
+    """What a fit to all numbers predicts."""
+
+    tree: xr.DataTree
+    max_rhat: float
+    groups: dict[str, LeftOut]
+    rows: dict[str, LeftOut]
+    quantities: Draws
+
+
+def open_fits(fits: list[Path]) -> list[Opened]:
+    """Return the saved fits, loaded: of one evidence, one for each structure, and refits without a group of numbers.
+
+    Raises
+    ------
+    InputError: a fit that has not converged, fits of other numbers or settings, two of the same kind, a refit of a
+        structure that has no fit, or one structure only.
+    """
+    found: list[Opened] = []
+    for path in fits:
+        tree, problem = posterior_file.load(path)
+        fit = Opened(path, tree, problem, largest_rhat(np.asarray(tree["unconstrained_posterior"]["z"])))
+        if not fit.max_rhat < UNMIXED:
+            remedy = "fit it with more draws or another --seed (its diagnostics.json says what failed)"
+            unmixed = f"its chains have not mixed: R-hat {fit.max_rhat:.2f}"
+            raise input_error(path, unmixed, remedy, allowed=f"below {UNMIXED:g}")
+        if found and fit.problem.evidence.sha256 != found[0].problem.evidence.sha256:
+            raise input_error(path, "is a fit of other numbers", "compare fits of the same evidence.csv")
+        other = [k for k, v in fit.shared.items() if found and v != found[0].shared[k]]
+        if other:
+            remedy = "compare fits that differ in structure alone; `mezikd sensitivity` varies assumptions"
+            raise input_error(path, f"differs from {found[0].path} in `{other[0]}` of fit.toml", remedy)
+        if (fit.name, fit.without) in {(x.name, x.without) for x in found}:
+            what = "" if fit.without == NOTHING else f" without {fit.without}"
+            raise input_error(path, f"is a second fit of the structure '{fit.name}'{what}", "name one of the two")
+        found.append(fit)
+    whole = [x.name for x in found if x.without == NOTHING]
+    for fit in found:
+        if fit.name not in whole:
+            remedy = "name that too, before it"
+            raise input_error(
+                fit.path, f"leaves numbers out, and no fit of '{fit.name}' to all of them is named", remedy
+            )
+    if len(whole) < 2:
+        raise input_error("FITS", f"one structure only: {whole[0]}", "name fits of two or more structures")
+    return found
+
+
+def _scores(fit: Opened, draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return evenly spaced draws of the coordinates and the scores of all numbers under each."""
+    kept = int(np.prod(np.asarray(fit.tree["unconstrained_posterior"]["z"]).shape[:2]))
+    z = spaced(fit.tree, min(draws, kept))
+    function, observed = score_function(fit.problem.target), fit.problem.target.data.observed
+    return z, np.stack([function(row, observed) for row in z])
+
+
+def _groups(fit: Opened) -> np.ndarray:
+    """Return the group of each score."""
+    return np.array([group_of(row) for row in rows_of_scores(fit.problem.target)])
+
+
+def read_fit(fit: Opened, draws: int) -> Read:
+    """Return what a fit to all numbers predicts: numbers left out, and what users read."""
+    target, joint = fit.problem.target, posterior_file.joint_of(fit.tree)
+    z, scores = _scores(fit, draws)
+    groups, rows = _groups(fit), np.array(target.score_names)
+    of = quantity_function(target, PLANS)
     each = [of(row) for row in z]
-    quantities = {k: np.array([float(e[k]) for e in each]) for k in each[0]}
-    return tree, structure_name(problem.settings.model), problem.evidence.sha256, found, quantities
+    return Read(
+        fit.tree,
+        fit.max_rhat,
+        {g: left_out(scores, joint, groups == g) for g in dict.fromkeys(groups.tolist())},
+        {r: left_out(scores, joint, rows == r) for r in dict.fromkeys(rows.tolist())},
+        {k: np.array([float(e[k]) for e in each]) for k in each[0]},
+    )
 
 
-def prediction_table(quantities: dict[str, Draws], weights: dict[str, float]) -> pd.DataFrame:
+def read_fits(fits: list[Path], draws: int) -> dict[str, Read]:
+    """Return what the fits to all numbers predict, by structure; a refit's draws replace the weighted ones of its group.
+
+    Raises
+    ------
+    InputError: as ``open_fits``.
+    """
+    opened, found = open_fits(fits), {}
+    for fit in sorted(opened, key=lambda x: x.without != NOTHING):
+        with console.status(f"{fit.path}"):
+            if fit.without == NOTHING:
+                found[fit.name] = read_fit(fit, draws)
+            else:
+                scores, members = _scores(fit, draws)[1], _groups(fit) == fit.without
+                found[fit.name].groups[fit.without] = refitted(scores, posterior_file.joint_of(fit.tree), members)
+        console.print(f"{fit.name}{'' if fit.without == NOTHING else f' without {fit.without}'}: read")
+    return found
+
+
+def prediction_table(quantities: Mapping[str, Draws], weights: dict[str, float]) -> pd.DataFrame:
     """Return structure_predictions.csv: every quantity under every plan, by structure and for their mixture."""
     lines = []
     for name in next(iter(quantities.values())):
@@ -58,6 +184,22 @@ def prediction_table(quantities: dict[str, Draws], weights: dict[str, float]) ->
     return pd.DataFrame.from_records(lines, columns=columns)
 
 
+def with_gaps(table: pd.DataFrame, found: Mapping[str, Read]) -> pd.DataFrame:
+    """Return structures.csv with where each structure differs most from the best one, its R-hat, and when it was fitted."""
+    sums = table[table["left_out"] == GROUPS].set_index("structure")
+    best = str(sums["elpd"].astype(float).idxmax())
+    gaps = {name: largest_gap(found[best].quantities, read.quantities) for name, read in found.items()}
+    texts = {name: f"{g.quantity} {g.two:.3g} against {g.one:.3g}" if g.differs else "" for name, g in gaps.items()}
+    made = {name: str(read.tree.attrs["created_at"]) for name, read in found.items()}
+    at = table["structure"]
+    return table.assign(
+        differs=at.map(texts.get),
+        gap=at.map({k: g.size for k, g in gaps.items()}.get),
+        max_rhat=at.map({k: x.max_rhat for k, x in found.items()}.get),
+        created_at=at.map(made.get),
+    )
+
+
 def run_structures(fits: list[Path], out: Path, draws: int) -> None:
     """Compare fits of the same numbers and write structures.csv, structure_predictions.csv and a figure to ``out``.
 
@@ -66,35 +208,33 @@ def run_structures(fits: list[Path], out: Path, draws: int) -> None:
 
     Raises
     ------
-    InputError: fits of other numbers, or twice of the same structure.
+    InputError: as ``open_fits``.
     """
     keep_memory()
-    found: dict[str, dict[str, LeftOut]] = {}
-    quantities: dict[str, Draws] = {}
-    trees: dict[str, xr.DataTree] = {}
-    first = ""
-    for path in fits:
-        with console.status(f"{path}"):
-            tree, name, evidence, left, of = _read(path, draws)
-        if name in found:
-            raise input_error(path, f"is a second fit of the structure '{name}'", "name fits of different structures")
-        if first and evidence != first:
-            raise input_error(path, "is a fit of other numbers", "compare fits of the same evidence.csv")
-        first, found[name], quantities[name], trees[name] = evidence, left, of, tree
-        console.print(f"{name}: read")
-    table = comparison_table(found)
+    found = read_fits(fits, draws)
+    table = comparison_table({n: x.groups for n, x in found.items()}, {n: x.rows for n, x in found.items()})
+    table = with_gaps(table, found)
     weights = {str(k): float(v) for k, v in table.groupby("structure", sort=False)["weight"].first().items()}
-    predictions = prediction_table(quantities, weights)
+    predictions = prediction_table({n: x.quantities for n, x in found.items()}, weights)
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    write_whole(out / "structures.csv", lambda p: table.to_csv(p, index=False, float_format="%.4g"))
-    write_whole(out / "structure_predictions.csv", lambda p: predictions.to_csv(p, index=False, float_format="%.4g"))
     (out / FOLDER).mkdir(exist_ok=True)
-    for name in list(trees)[1:]:  # the first one is there already: its folder is where predictions start from
-        posterior_file.save(posterior_file.thin(trees[name], KEPT), file_of(out, name))
+    for name in list(found)[1:]:  # the first one is there already: its folder is where predictions start from
+        posterior_file.save(posterior_file.thin(found[name].tree, KEPT), file_of(out, name))
     structures_figure(predictions, weights, out / "figures" / "structures.png")
-    for line in table.query("left_out == 'all'").to_dict("records"):
+    write_whole(out / "structure_predictions.csv", lambda p: predictions.to_csv(p, index=False, float_format="%.4g"))
+    write_whole(out / TABLE, lambda p: table.to_csv(p, index=False, float_format="%.5g"))
+    for line in table.query(f"left_out == '{GROUPS}'").to_dict("records"):
         console.print(
             f"{line['structure']}: elpd {line['elpd']:.1f}, {line['difference']:+.1f} (SE {line['difference_se']:.1f}) of "
-            f"the best, weight {line['weight']:.2f}, k-hat at most {line['khat']:.2f}"
+            f"the best, weight {line['weight']:.2f}, k-hat at most {line['khat']:.2f}, {line['refits']} groups refitted"
         )
+        if not line["trusted"]:
+            console.print(
+                "  k-hat above 0.7: refit without the group (mezikd fit --leave-out GROUP) and name that fit too"
+            )
+    for name, read in found.items():
+        if read.max_rhat > MAX_RHAT:
+            console.print(
+                f"mezikd: warning: {name}: R-hat {read.max_rhat:.3f}, above {MAX_RHAT}: its numbers are rough"
+            )
     console.print(f"as good as the best: {', '.join(fit_equally(table))}")

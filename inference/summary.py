@@ -12,9 +12,10 @@ from mezikd.model.trial_design import ARMS
 
 from .diagnostics import Diagnostics
 from .evidence import Row
-from .likelihood import CUMULATIVE, PROBABILITY, survival_quantity
+from .likelihood import CUMULATIVE, NOTHING, PROBABILITY, survival_quantity
 from .observed import log_error
 from .problem import Problem, with_patients
+from .variants import structure_name
 
 MOVED = 0.1
 """Contraction below which a parameter counts as prior-driven."""
@@ -127,13 +128,17 @@ def summary_text(
     assumed = parameters[parameters["prior_sure"] == "assumption"]["name"].tolist()
     worst = error.sort_values("error_in_se", ascending=False).iloc[0]
     s = problem.settings
+    group = s.likelihood.leave_out
+    left_out = (
+        "" if group == NOTHING else f" **Fitted without the numbers on {group}**, to see how the others predict them."
+    )
     numbers = [f"- {role}: {line['sum']} of {line['size']}" for role, line in inside.iterrows()]
     return "\n".join(
         [
             f"# {s.study.name}: fit",
             "",
             f"{len(problem.evidence.fit)} reported numbers fitted, {len(problem.evidence.check)} kept for the check. "
-            f"Structure: {s.model.structure}. Source: {s.study.citation}",
+            f"Structure: {structure_name(s.model)}.{left_out} Source: {s.study.citation}",
             "",
             "## Convergence",
             "",

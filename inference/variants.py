@@ -1,4 +1,8 @@
-"""Structures of the model that a fit can choose: what each changes in the declared parameters (fit.toml, [model])."""
+"""Structures of the model that a fit can choose: what each changes in the declared parameters (fit.toml, [model]).
+
+Without tumour memory no parameter changes: the memory is fixed anyway, and the model does not read it
+(trial_design.Design.tumour_memory).
+"""
 
 from dataclasses import replace
 
@@ -6,15 +10,19 @@ from mezikd.model.parameters import Parameter
 
 from .settings import Model
 
-NO_MEMORY_DAYS = 1.0
-"""Without memory the tumour effect follows the week's own doses and is gone a day after the last one."""
 KILL = {"mean_transit_hours": 0.15, "kill_feedback": 0.20}
 """Parameters that only the kill model has, and the SDs of their priors (six ANC data sets: 84-133 h, 0.145-0.203)."""
 ARREST_ONLY = ("blood_half_life_hours", "reserve_ratio", "saturation", "feedback")
 
 
-def _fixed(p: Parameter, value: float) -> Parameter:
-    return replace(p, centre=value, spread=0.0, fixed=True)
+def structure_name(model: Model) -> str:
+    """Return what tables call a structure: arrest or kill, and what it leaves out."""
+    parts = ["kill" if model.structure == "friberg" else "arrest"]
+    if model.tumour == "no_memory":
+        parts.append("no tumour memory")
+    if model.infection == "no_neutrophils":
+        parts.append("infection without neutrophils")
+    return ", ".join(parts)
 
 
 def with_structure(parameters: tuple[Parameter, ...], model: Model) -> tuple[Parameter, ...]:
@@ -22,13 +30,12 @@ def with_structure(parameters: tuple[Parameter, ...], model: Model) -> tuple[Par
 
     def of(p: Parameter) -> Parameter:
         if model.structure == "friberg" and p.name in ARREST_ONLY:
-            return _fixed(p, p.centre)
+            return replace(p, spread=0.0, fixed=True)
         if model.structure == "friberg" and p.name in KILL:
             return replace(p, spread=KILL[p.name], fixed=False)
-        if model.tumour == "no_memory" and p.name == "tumour_memory_days":
-            return _fixed(p, NO_MEMORY_DAYS)
         if model.infection == "no_neutrophils" and p.name == "infection_neutropenia":
-            return _fixed(p, 0.0)
+            # A log hazard ratio of 0 lies outside the declared support.
+            return replace(p, support="real", centre=0.0, spread=0.0, fixed=True)
         return p
 
     return tuple(of(p) for p in parameters)

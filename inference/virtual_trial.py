@@ -143,6 +143,7 @@ def simulate_virtual_trial(z: np.ndarray, problem: Problem, order: Order) -> Vir
         history, record = simulate_batch(
             jax.tree.map(lambda x: x[None], theta), effects[None], region, jax.random.fold_in(root, i)[None],
             plan_of(scenario, design.horizon_weeks), design.structure_name, design.steps_per_day, "trial", True,
+            tumour_memory=design.tumour_memory,
         )  # fmt: skip
         history, record = jax.tree.map(lambda x: np.asarray(x)[0], (history, record))
         person = individuals(theta, Cohort(effects, region, np.zeros(0)), design.structure)

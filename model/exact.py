@@ -63,13 +63,15 @@ def simulate(
     follow_up: FollowUp = "horizon",
     record: bool = False,
     realised: Realised | None = None,
+    tumour_memory: bool = True,
 ) -> History | tuple[History, Record]:
     """Return the history of each patient, and with ``record`` the course behind it.
 
     ``theta`` holds the parameters in natural units (without SUPPORT: their prior medians), ``z`` the patients' standard
     normal effects, shape ``(effects, patients)``, ``region`` their regions, ``plan`` the scenario (``plan_of``). Every chance
     comes from ``key``: with the same key two plans share it, patient by patient. ``realised`` replays a dosing ledger; no
-    rule acts then. ``steps`` are integration steps a day.
+    rule acts then. ``steps`` are integration steps a day, ``structure_name`` and ``tumour_memory`` choose the structure
+    (structures.py).
     """
     structure, weeks, n = STRUCTURES[structure_name], plan.visit.shape[0], region.shape[0]
     theta = gcsf.support_medians() | dict(theta)
@@ -96,13 +98,13 @@ def simulate(
     other_reduction = (luck.uniform() > untouched) & ~plan.fixed_rdi & plan.drug
     intensity = jnp.where(plan.fixed_rdi, plan.rdi, ind.intensity)
     factors = jnp.asarray(plan.factors)
-    keep = jnp.exp(-7.0 / theta["tumour_memory_days"])
+    keep = jnp.exp(-7.0 / theta["tumour_memory_days"]) if tumour_memory else 0.0
     base = progression.baseline_hazard(theta, weeks)
     early = 1.0 + of_arm("infection_early") * jnp.exp(
         -(jnp.arange(7.0 * weeks) + 0.5) / theta["infection_early_days"]
     ).reshape(weeks, 7)
     recheck = observation.recheck_probability(theta["recheck_days"])
-    weekly_hazards = fate.hazards(theta, of_arm("stop_rate"))
+    weekly_hazards = fate.hazards(theta, of_arm("stop_rate"), tumour_memory)
     infection_rate = frailty * ind.infection_rate
 
     model = days.Model(theta, ind, daily_constants(ind, structure, steps), structure, steps)
@@ -221,7 +223,7 @@ def _collected(course: Record, h: History) -> Record:
     )
 
 
-@partial(jax.jit, static_argnames=("structure_name", "steps", "follow_up", "record"))
+@partial(jax.jit, static_argnames=("structure_name", "steps", "follow_up", "record", "tumour_memory"))
 def simulate_batch(
     theta,
     z,
@@ -233,11 +235,12 @@ def simulate_batch(
     follow_up: FollowUp = "horizon",
     record: bool = False,
     realised: Realised | None = None,
+    tumour_memory: bool = True,
 ):
     """Return ``simulate`` for many draws at once: ``theta`` leaves, ``z``, ``keys`` and ``realised`` have the draws first."""
 
     def one(theta, z, key, realised):
-        return simulate(theta, z, region, key, plan, structure_name, steps, follow_up, record, realised)
+        return simulate(theta, z, region, key, plan, structure_name, steps, follow_up, record, realised, tumour_memory)
 
     return jax.vmap(one)(theta, z, keys, realised)
 
@@ -245,4 +248,7 @@ def simulate_batch(
 def simulate_trials(theta, z, region, keys, arm: Literal["mezikd", "kd"], design: Design) -> History:
     """Return the patients of one arm of the reported trial, many trials at once; its own regimen, rules and follow-up."""
     plan = plan_of(Scenario(regimen=design.regimen, arm=arm), design.horizon_weeks)
-    return simulate_batch(theta, z, region, keys, plan, design.structure_name, design.steps_per_day, "trial")
+    return simulate_batch(
+        theta, z, region, keys, plan, design.structure_name, design.steps_per_day, "trial",
+        tumour_memory=design.tumour_memory,
+    )  # fmt: skip

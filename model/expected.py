@@ -208,7 +208,7 @@ def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> E
         stop=of_arms("stop_rate") * progression.WEEK_MONTHS,
         untouched=jnp.concatenate([jnp.exp(theta["other_reduction"] * jnp.log(drug.intensity)), jnp.ones(kd.size)]),
     )
-    tally, each = outcomes.tally(weekly, person, theta, partial(group_means, sizes=sizes), spread)
+    tally, each = outcomes.tally(weekly, person, theta, partial(group_means, sizes=sizes), spread, design.tumour_memory)
     dosing = (course.dose, course.dose_variance, course.never)
     planned = design.regimen.planned(weeks).sum(axis=1)
     rdi = rdi_distribution(cuts.rdi, each.ends[:, : mezikd.size], *dosing, planned, drug.intensity)

@@ -25,8 +25,8 @@ class Hazards(NamedTuple):
     """After it."""
     stop: Float[Array, ""]
     """End of treatment for other reasons."""
-    effect_loss: Float[Array, ""]
-    """Loss of the tumour effect after treatment."""
+    effect_loss: Float[Array, ""] | None
+    """Loss of the tumour effect after treatment; None: it ends with treatment."""
     effect: Float[Array, ""]
     """delta over the reference effect: log hazard ratio per unit of tumour block."""
 
@@ -44,14 +44,14 @@ class Event(NamedTuple):
     """Treatment ends."""
 
 
-def hazards(theta, stop_rate) -> Hazards:
-    """Return the weekly hazards; ``stop_rate`` is per month."""
+def hazards(theta, stop_rate, memory: bool = True) -> Hazards:
+    """Return the weekly hazards; ``stop_rate`` is per month, ``memory`` whether the tumour effect has one."""
     weeks = progression.WEEK_MONTHS
     return Hazards(
         death=theta["death_rate"] * weeks,
         death_after=theta["post_progression_death"] * weeks,
         stop=stop_rate * weeks,
-        effect_loss=7.0 / theta["tumour_memory_days"],
+        effect_loss=7.0 / theta["tumour_memory_days"] if memory else None,
         effect=theta["tumour_effect"] / progression.reference_effect(theta),
     )
 
@@ -65,7 +65,9 @@ def week(phase, effect, base, killed, killed_at, now, h: Hazards, luck: Chance) 
     progressing = jnp.where(phase <= CARRIED, base * jnp.exp(-h.effect * effect), base)
     progressing = jnp.where(phase == PROGRESSED, 0.0, progressing)
     dying = jnp.where(phase == PROGRESSED, h.death_after, h.death)
-    leaving = jnp.where(phase == TREATED, h.stop, jnp.where(phase == CARRIED, h.effect_loss, 0.0))
+    losing = 0.0 if h.effect_loss is None else jnp.where(phase == CARRIED, h.effect_loss, 0.0)
+    leaving = jnp.where(phase == TREATED, h.stop, losing)
+    onward = OFF if h.effect_loss is None else phase + 1
     total = progressing + dying + leaving
     wait = luck.exponential() / total
     event = (wait < 1.0) & (phase < DEAD)
@@ -73,6 +75,6 @@ def week(phase, effect, base, killed, killed_at, now, h: Hazards, luck: Chance) 
     progresses = event & (which < progressing) & ~killed
     dies = (event & (which >= progressing) & (which < progressing + dying)) | killed
     moved = event | killed
-    after = jnp.where(dies, DEAD, jnp.where(progresses, PROGRESSED, jnp.where(moved, phase + 1, phase)))
+    after = jnp.where(dies, DEAD, jnp.where(progresses, PROGRESSED, jnp.where(moved, onward, phase)))
     at = jnp.where(killed, killed_at, now + 7.0 * jnp.minimum(wait, 1.0))
     return Event(after, at, progresses, dies, moved & (phase == TREATED))

@@ -89,20 +89,25 @@ SAFETY_WEEKS = 4
 """Adverse events are collected until 28 days after the last dose."""
 
 
-def tally(weekly: Weekly, person: Person, theta, groups: Callable, each: Callable) -> tuple[Tally, PerPatient]:
+def tally(
+    weekly: Weekly, person: Person, theta, groups: Callable, each: Callable, memory: bool = True
+) -> tuple[Tally, PerPatient]:
     """Return the weekly means of each group, and what is kept of each patient.
 
-    ``groups`` averages the last axis, patients, within each group; ``each`` spreads a last axis of arms over the patients.
+    ``groups`` averages the last axis, patients, within each group; ``each`` spreads a last axis of arms over the patients;
+    ``memory`` tells whether the tumour effect has one.
     """
-    memory = 7.0 / theta["tumour_memory_days"]
-    kept = jnp.exp(-memory)
-    effect = progression.recursion((1.0 - kept) * weekly.tumour_block, kept)[1:]
+    effect_loss, effect = None, weekly.tumour_block
+    if memory:
+        effect_loss = 7.0 / theta["tumour_memory_days"]
+        kept = jnp.exp(-effect_loss)
+        effect = progression.recursion((1.0 - kept) * weekly.tumour_block, kept)[1:]
     base = weekly.base_hazard[:, None] * person.progression_frailty
     rate = person.infection_rate * each(weekly.early)
     severe_rate = rate * weekly.infection
     death = theta["death_rate"] * progression.WEEK_MONTHS + theta["infection_fatal"] * severe_rate
     reduction = jnp.exp(-theta["tumour_effect"] / progression.reference_effect(theta) * effect)
-    states = progression.states(progression.Hazards(base * reduction, base, death, person.stop, memory), each)
+    states = progression.states(progression.Hazards(base * reduction, base, death, person.stop, effect_loss), each)
     free, on = states.free(), states.on
     progressed, died_free = progression.exits(free, death)
 

@@ -8,7 +8,8 @@ that all weeks are computed side by side::
     h_death = h_d + fatal share x severe infections            h_stop = other reasons
 
 h0 is Weibull; B_T is the delivered tumour block, filtered over the memory 1/k_T and scaled to 1 for a typical patient on
-full 1.0 mg 21/28.
+full 1.0 mg 21/28. Without memory (the structure "no_memory") B_T is the block of the week itself, and the effect ends with
+treatment: the middle state is empty.
 """
 
 from collections.abc import Callable
@@ -37,7 +38,8 @@ class Hazards(NamedTuple):
     death: Float[Array, "weeks patients"]
     """Death without progression."""
     stop: Float[Array, "arms"]
-    effect_loss: Float[Array, ""]
+    effect_loss: Float[Array, ""] | None
+    """Loss of the tumour effect after treatment, per week; None: it ends with treatment."""
 
 
 class States(NamedTuple):
@@ -67,18 +69,24 @@ def states(h: Hazards, each: Callable = lambda of_arms: of_arms) -> States:
 
     def carried(t):
         """P(stopped and still with the effect) but for progression and death: s (e^(-lt) - e^(-st)) / (s - l)."""
+        if h.effect_loss is None:
+            return jnp.zeros_like(t) * h.stop
         x = (h.stop - h.effect_loss) * t
         small = jnp.abs(x) < 1e-4
         x = jnp.where(small, 1e-4, x)
         ratio = jnp.where(small, 1.0, jnp.expm1(x) / x)
         return h.stop * t * jnp.exp(-h.stop * t) * ratio
 
-    start, middle = carried(week), carried(week[:-1] + 0.5)
-    flow = each(h.effect_loss * (start[:-1] + 4.0 * middle + start[1:]) / 6.0)
+    def leaving(t):
+        """Rate at which the effect ends, but for progression and death."""
+        return h.stop * jnp.exp(-h.stop * t) if h.effect_loss is None else h.effect_loss * carried(t)
+
+    start = leaving(week)
+    flow = each((start[:-1] + 4.0 * leaving(week[:-1] + 0.5) + start[1:]) / 6.0)
     gain = jnp.exp(jnp.minimum(off - on, OVERFLOW))
     shared = jnp.exp(-on - death)
     lost = running_sum(0.5 * flow * (gain[:-1] + gain[1:]))
-    return States(shared * each(jnp.exp(-h.stop * week)), shared * each(start), jnp.exp(-off - death) * lost)
+    return States(shared * each(jnp.exp(-h.stop * week)), shared * each(carried(week)), jnp.exp(-off - death) * lost)
 
 
 OVERFLOW = 300.0

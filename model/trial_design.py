@@ -29,6 +29,9 @@ class Design:
     kd: Arm
     regimen: Regimen = field(default_factory=Regimen)
     structure_name: str = "arrest"
+    """How the drug lowers neutrophils: a key of structures.STRUCTURES."""
+    tumour_memory: bool = True
+    """Whether the tumour effect outlasts the week of its exposure."""
     daily_weeks: int = 24
     """Weeks in which patients are followed day by day; later weeks repeat the last cycle, which is nearly periodic."""
     horizon_weeks: int = 132

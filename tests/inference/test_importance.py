@@ -4,19 +4,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mezikd.inference.importance import TRUSTED, Normal, Weighted, moved, smoothed
+from mezikd.inference.importance import TRUSTED, Normal, moved, smoothed
 from mezikd.inference.learning import moves, one_more_count
-from mezikd.inference.likelihood import Joint
+from mezikd.inference.likelihood import Joint, part_of
 from mezikd.inference.power_scaling import (
     by_group,
     conditional_log_likelihood,
     log_likelihoods,
-    part_of,
     sensitivity_table,
 )
 from mezikd.inference.sensitivity import prior_of
-from mezikd.inference.structures import LeftOut, comparison_table, fit_equally, left_out, mixture, stacked
-from scipy.optimize import minimize
+from mezikd.inference.structures import left_out
 from scipy.stats import beta, betabinom, multivariate_t, norm
 
 
@@ -120,32 +118,6 @@ def test_one_more_count_is_the_beta_binomial(rng):
     assert table.loc["p", "sd_expected"] == pytest.approx(expected, rel=0.02)
     assert table.loc["p", "sd_now"] == pytest.approx(beta.std(4, 6), rel=0.02)
     assert abs(table.loc["other", "narrowing"]) < 0.02
-
-
-def test_stacking_against_an_optimiser(rng):
-    for _ in range(5):
-        elpd = rng.normal(0.0, 1.5, (6, 3))
-        found = stacked(elpd)
-
-        def loss(v, elpd=elpd):
-            w = np.exp(v - v.max())
-            return -np.log(np.exp(elpd) @ (w / w.sum())).sum()
-
-        best = min(minimize(loss, start, method="BFGS").fun for start in rng.standard_normal((4, 3)))
-        assert -np.log(np.exp(elpd) @ found).sum() <= best + 1e-4
-        assert found.sum() == pytest.approx(1.0) and (found >= 0.0).all()
-
-
-def test_comparison():
-    good, bad = (
-        dict(zip("abcde", (LeftOut(x, 0.3) for x in xs), strict=True)) for xs in ([-1.0] * 5, [-6, -7, -6, -8, -6])
-    )
-    table = comparison_table({"good": good, "same": dict(good), "bad": bad})
-    assert fit_equally(table) == ["good", "same"]
-    whole = table.query("left_out == 'all'").set_index("structure")
-    assert whole.loc["bad", "difference"] == pytest.approx(-28.0) and whole.loc["bad", "weight"] < 0.01
-    x, w = mixture({"a": np.zeros(10), "b": np.ones(30)}, {"a": 0.25, "b": 0.75})
-    assert Weighted(w, 0.0).mean(x) == pytest.approx(0.75)
 
 
 def test_other_priors(target):
