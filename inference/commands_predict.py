@@ -7,31 +7,17 @@ import typer
 
 from .errors import input_error
 from .places import built_in_fit, check_out, find_posterior
+from .regimen_options import CycleDays, DaysOn, Dose, Fit, Rdi, Scenarios, regimen_given
 
 
 def predict(
     out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
-    fit: Annotated[
-        Path | None,
-        typer.Argument(help="posterior.nc of a fit, or the folder that holds it [default: the shipped posterior]."),
-    ] = None,
-    dose: Annotated[float | None, typer.Option(help="Planned dose, mg [default: as fitted].")] = None,
-    days_on: Annotated[int | None, typer.Option(help="Dosing days from day 1 of a cycle [default: as fitted].")] = None,
-    cycle_days: Annotated[
-        int | None, typer.Option(help="Days of a cycle, a multiple of 7 [default: as fitted].")
-    ] = None,
-    rdi: Annotated[
-        float | None,
-        typer.Option(
-            help="Relative dose intensity set for every patient, 0 to 1 [default: it emerges from the rules]."
-        ),
-    ] = None,
-    scenarios: Annotated[
-        Path | None,
-        typer.Option(
-            help="Scenario file (TOML), or the name of a shipped one: doses, schedules, dose_intensity, rules, gcsf, grid."
-        ),
-    ] = None,
+    fit: Fit = None,
+    dose: Dose = None,
+    days_on: DaysOn = None,
+    cycle_days: CycleDays = None,
+    rdi: Rdi = None,
+    scenarios: Scenarios = None,
     draws: Annotated[int | None, typer.Option(help="Posterior draws [default: the file's, or 400].")] = None,
     patients: Annotated[int | None, typer.Option(help="Simulated patients a draw, even [default: 512].")] = None,
     months: Annotated[int | None, typer.Option(help="Months that are simulated, 1 to 60 [default: 24].")] = None,
@@ -49,8 +35,7 @@ def predict(
 
     Example: mezikd predict runs/successor2 --scenarios schedules --out runs/schedules
     """
-    regimen = {"dose_mg": dose, "days_on": days_on, "cycle_days": cycle_days, "rdi": rdi}
-    given = {name: value for name, value in regimen.items() if value is not None}
+    given = regimen_given(dose, days_on, cycle_days) | ({} if rdi is None else {"rdi": rdi})
     settings = {"draws": draws, "patients": patients, "horizon_months": months, "seed": seed}
     overrides = {name: value for name, value in settings.items() if value is not None}
     from .scenario_files import OPTIONS, read_scenarios, single_scenario

@@ -8,6 +8,7 @@ import typer
 
 from .errors import input_error, nearest_first, shown
 from .places import built_in_fit, check_out, find_posterior
+from .regimen_options import CycleDays, DaysOn, Dose, Fit, Rdi, Scenarios, regimen_given
 from .vocabulary import REGIONS
 
 ARM_CHOICES = {"mezikd": ("mezikd",), "kd": ("kd",), "both": ("mezikd", "kd")}
@@ -30,33 +31,17 @@ def _within(option: str, value: float | None, good: bool, allowed: str) -> None:
 
 def simulate(
     out: Annotated[Path, typer.Option(help="Folder for the tables; made if missing.")],
-    fit: Annotated[
-        Path | None,
-        typer.Argument(help="posterior.nc of a fit, or the folder that holds it [default: the shipped posterior]."),
-    ] = None,
+    fit: Fit = None,
     patients: Annotated[
         int, typer.Option(help="Patients of the mezigdomide arm, 1 to 10000; Kd as many as the trial's ratio asks for.")
     ] = 288,
     seed: Annotated[int, typer.Option(help="Seed of every chance, from 0.")] = 1,
     arm: Annotated[str, typer.Option(help="mezikd, kd or both.")] = "both",
-    dose: Annotated[float | None, typer.Option(help="Planned dose, mg [default: as fitted].")] = None,
-    days_on: Annotated[int | None, typer.Option(help="Dosing days from day 1 of a cycle [default: as fitted].")] = None,
-    cycle_days: Annotated[
-        int | None, typer.Option(help="Days of a cycle, a multiple of 7 [default: as fitted].")
-    ] = None,
-    rdi: Annotated[
-        float | None,
-        typer.Option(
-            help="Relative dose intensity set for every patient, up to 1 [default: it emerges from the rules]."
-        ),
-    ] = None,
-    scenarios: Annotated[
-        Path | None,
-        typer.Option(
-            help="Scenario file (TOML) with rules, G-CSF or regimens, or the name of a shipped one: doses, schedules, "
-            "dose_intensity, rules, gcsf, grid."
-        ),
-    ] = None,
+    dose: Dose = None,
+    days_on: DaysOn = None,
+    cycle_days: CycleDays = None,
+    rdi: Rdi = None,
+    scenarios: Scenarios = None,
     scenario: Annotated[
         str | None, typer.Option(help="Name of the scenario in that file that is simulated [default: its only one].")
     ] = None,
@@ -88,8 +73,7 @@ def simulate(
     whole_weeks = cycle_days is not None and 7 <= cycle_days <= LONGEST_CYCLE and cycle_days % 7 == 0
     _within("--cycle-days", cycle_days, whole_weeks, f"a multiple of 7, 7 to {LONGEST_CYCLE}")
     _within("--rdi", rdi, 0.0 < (rdi or 0.0) <= 1.0, "above 0 and at most 1 (0.8 for 80 %)")
-    asked = {"dose_mg": dose, "days_on": days_on, "cycle_days": cycle_days}
-    regimen = {name: value for name, value in asked.items() if value is not None}
+    regimen = regimen_given(dose, days_on, cycle_days)
     if arms == ("kd",) and (regimen or rdi is not None or scenarios is not None):
         raise input_error("--arm", "kd gives no mezigdomide, but a regimen is given", "leave out one of them")
     if scenarios is None and scenario is not None:
