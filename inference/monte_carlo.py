@@ -88,7 +88,8 @@ def quantiles(draws: np.ndarray, q: tuple[float, ...] = QUANTILES) -> np.ndarray
     """Return quantiles of draws of which some may be infinite (no interpolation then); NaN of nothing.
 
     A NaN is a difference of two infinite values: unknown. Quantiles below one half count it as the lowest value, those
-    above as the highest; the median is NaN if that changes it.
+    above as the highest. The median lies between what both would make of it: their middle, as long as that moves its rank
+    by no more than one standard error, sqrt(D) / 2 (at most sqrt(D) unknown of D); else NaN if that changes it.
     """
     unknown = np.isnan(draws)
     if unknown.all():
@@ -97,7 +98,11 @@ def quantiles(draws: np.ndarray, q: tuple[float, ...] = QUANTILES) -> np.ndarray
         return _quantiles(draws, q)
     low = _quantiles(np.where(unknown, -np.inf, draws), q)
     high = _quantiles(np.where(unknown, np.inf, draws), q)
-    middle = np.where(low == high, low, np.nan)
+    few = unknown.sum() <= np.sqrt(len(draws))
+    same = low == high
+    with np.errstate(invalid="ignore"):
+        between = np.where(few & np.isfinite(low) & np.isfinite(high), 0.5 * (low + high), np.nan)
+    middle = np.where(same, low, between)
     at = np.asarray(q)
     return np.where(at < 0.5, low, np.where(at > 0.5, high, middle))
 

@@ -112,7 +112,7 @@ def test_quantiles_do_not_interpolate_to_infinity():
 
 
 def test_difference_of_two_infinite_medians_is_unknown():
-    """Unknown differences widen the interval to both sides; the median stays only if they cannot move it."""
+    """Unknown differences widen the interval to both sides; the median stays where they move it by less than its error."""
     one = Estimates(*(np.array([np.inf, 20.0, np.inf, 18.0]) for _ in range(3)))
     two = Estimates(*(np.array([np.inf, 18.0, 20.0, np.inf]) for _ in range(3)))
     difference = one.minus(two).full
@@ -120,8 +120,11 @@ def test_difference_of_two_infinite_medians_is_unknown():
     assert probability_above_zero(difference) == (0.5 + 1 + 1 + 0) / 4
     got = quantiles(np.array([np.nan, *np.linspace(1.0, 2.0, 9)]), (0.05, 0.5, 0.95))
     assert got[0] == -np.inf
-    assert np.isnan(got[1])
+    assert got[1] == (1.375 + 1.5) / 2, "between the fifth of all with the unknown one lowest, and with it highest"
     assert got[2] == np.inf
+    many = np.array([np.nan] * 4 + [1.0, 1.2, 1.4, 1.6, 1.8, 2.0])
+    assert np.isnan(quantiles(many, (0.5,))).all(), "more than the root of ten"
+    assert quantiles(np.array([np.nan] * 4 + [1.0] * 6), (0.5,)) == 1.0, "they cannot move it"
     assert np.isnan(quantiles(np.full(3, np.nan))).all()
 
 
