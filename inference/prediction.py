@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from mezikd.model.exact import History, simulate_batch
+from mezikd.model import exact
 from mezikd.model.gcsf import support_draws
 from mezikd.model.parameters import Parameter, natural
 from mezikd.model.patients import EFFECTS
@@ -30,8 +30,8 @@ from .processor import compiler_options
 from .scenario_settings import Prediction
 from .scenarios import CONTROL, NamedScenario
 
-BATCH = 8
-"""Draws simulated at once: of 512 patients, 8 took 54 s for the shipped grid on two cores, 4 took 58 s and 16 took 68 s."""
+BATCH = 16
+"""Draws simulated at once, at most: more take more memory and are not faster."""
 CORES = 2
 Outcomes = dict[Key, Estimates]
 
@@ -70,13 +70,15 @@ def weeks_of(months: int) -> int:
     return math.ceil(months * DAYS_PER_MONTH / 7.0)
 
 
+def batch_size(draws: int) -> int:
+    """Return how many of ``draws`` draws are simulated at once: at most BATCH, so that all cores are busy to the end."""
+    return math.ceil(draws / (CORES * math.ceil(draws / (CORES * BATCH))))
+
+
 @cache
-def _compiled(structure_name: str, tumour_memory: bool, steps: int) -> Callable[..., Any]:
+def _compiled(form: exact.Form) -> Callable[..., Any]:
     """Return the program that every scenario and every run of this process shares."""
-    fixed = {
-        "structure_name": structure_name, "tumour_memory": tumour_memory, "steps": steps, "follow_up": "horizon",
-    }  # fmt: skip
-    return jax.jit(partial(simulate_batch, **fixed), compiler_options=compiler_options())
+    return jax.jit(partial(exact.simulate_batch, form=form), compiler_options=compiler_options())
 
 
 class Simulator:
@@ -85,27 +87,27 @@ class Simulator:
     def __init__(self, parameters: tuple[Parameter, ...], design: Design, settings: Prediction):
         self._settings = settings
         self._natural = jax.jit(jax.vmap(lambda x: natural(x, parameters)))
-        self._simulate = _compiled(design.structure_name, design.tumour_memory, design.steps_per_day)
+        self._simulate = _compiled(exact.form_of(design))
 
     def batch(self, z: np.ndarray, begin: int, first: int = 0) -> "Batch":
-        """Return the draws from ``begin`` on, at most BATCH of them; ``z`` holds all, shape ``(draws, parameter)``.
+        """Return the batch of draws from ``begin`` on; ``z`` holds all of them, shape ``(draws, parameter)``.
 
         ``first`` is the number of the first draw: it decides patients and luck.
         """
-        s = self._settings
+        s, size = self._settings, batch_size(len(z))
         # A last batch of another size would be compiled anew: it is filled up, and its surplus left out of the results.
-        at = np.minimum(np.arange(begin, begin + BATCH), len(z) - 1)
+        at = np.minimum(np.arange(begin, begin + size), len(z) - 1)
         theta = dict(self._natural(jnp.asarray(z[at])))
         at = at + first
         theta |= {k: jnp.asarray(v[at]) for k, v in support_draws(s.seed, first + len(z)).items()}
         effects = [np.random.default_rng([s.seed, 41, d]).standard_normal((len(EFFECTS), s.patients)) for d in at]
         root = jax.random.key(s.seed)
         keys = jax.vmap(lambda d: jax.random.fold_in(jax.random.fold_in(root, 41), d))(jnp.asarray(at))
-        return Batch(theta, np.stack(effects), keys, min(BATCH, len(z) - begin))
+        return Batch(theta, np.stack(effects), keys, min(size, len(z) - begin))
 
-    def histories(self, batch: "Batch", plan: Plan, region: np.ndarray) -> History:
+    def histories(self, batch: "Batch", plan: Plan, region: np.ndarray) -> exact.History:
         """Return the histories of one scenario; numpy arrays, shape ``(draws, patients)``."""
-        out = self._simulate(batch.theta, batch.effects, region, batch.keys, plan)
+        out = self._simulate(exact.Batch(batch.theta, batch.effects, region, batch.keys), plan)
         return jax.tree.map(lambda x: np.asarray(x)[: batch.size], out)
 
 
@@ -171,7 +173,7 @@ def predict(
     # Compiled once, before two threads ask for it.
     simulator.histories(simulator.batch(z, 0), control_plan, two_halves(shown.regions, settings.patients))
     with ThreadPoolExecutor(CORES) as pool:
-        batches = list(pool.map(one_batch, range(0, len(z), BATCH)))
+        batches = list(pool.map(one_batch, range(0, len(z), batch_size(len(z)))))
     return Predicted((*scenarios, shown), _joined(batches))
 
 
@@ -193,4 +195,4 @@ def together(parts: Sequence[Predicted]) -> Predicted:
 
 def steps(scenarios: tuple[NamedScenario, ...], draws: int) -> int:
     """Return how often ``predict`` reports progress."""
-    return math.ceil(draws / BATCH) * (len(scenarios) + len({s.regions for s in scenarios}))
+    return math.ceil(draws / batch_size(draws)) * (len(scenarios) + len({s.regions for s in scenarios}))

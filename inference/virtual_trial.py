@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from mezikd.model.exact import simulate_batch
+from mezikd.model.exact import Batch, form_of, simulate_batch
 from mezikd.model.individuals import individuals
 from mezikd.model.parameters import REGIONS, natural
 from mezikd.model.patients import EFFECTS, Cohort
@@ -140,11 +140,10 @@ def simulate_virtual_trial(z: np.ndarray, problem: Problem, order: Order) -> Vir
         n = len(region)
         effects = rng.standard_normal((len(EFFECTS), n))
         scenario = order.scenario if name == "mezikd" else Scenario(regimen=design.regimen, arm="kd")
-        history, record = simulate_batch(
-            jax.tree.map(lambda x: x[None], theta), effects[None], region, jax.random.fold_in(root, i)[None],
-            plan_of(scenario, design.horizon_weeks), design.structure_name, design.steps_per_day, "trial", True,
-            tumour_memory=design.tumour_memory,
-        )  # fmt: skip
+        one = jax.tree.map(lambda x: x[None], theta)
+        batch = Batch(one, effects[None], region, jax.random.fold_in(root, i)[None])
+        plan = plan_of(scenario, design.horizon_weeks)
+        history, record = simulate_batch(batch, plan, form_of(design, "trial", record=True))
         history, record = jax.tree.map(lambda x: np.asarray(x)[0], (history, record))
         person = individuals(theta, Cohort(effects, region, np.zeros(0)), design.structure)
         person = jax.tree.map(np.asarray, person)

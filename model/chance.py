@@ -13,6 +13,7 @@ from .elementary import log, once
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
+_MAGIC = np.uint64(0x4330000000000000)
 _TWO_PI = 6.283185307179586
 
 
@@ -29,8 +30,10 @@ def threefry(key, x0, x1):
 
 
 def _unit(word):
-    """Return a 32-bit word as a number inside (0, 1), in steps of 2^-32."""
-    return (word.astype(jnp.float64) + 0.5) * 2.0**-32
+    """Return a word below 2^32, uint64, as a number inside (0, 1), in steps of 2^-32."""
+    # The bits of 2^52 or'ed with the word are their sum: AVX2 has no instruction to convert 64 bits.
+    number = jax.lax.bitcast_convert_type(word | _MAGIC, jnp.float64) - 2.0**52
+    return (number + 0.5) * 2.0**-32
 
 
 def _cosine(turns):
@@ -42,14 +45,33 @@ def _cosine(turns):
     return x * series
 
 
+def words_of(key):
+    """Return the two words of a key, uint32."""
+    data = jax.random.key_data(key)
+    return data[..., 0], data[..., 1]
+
+
 class Chance:
     """The random numbers of one step (a week, or what is drawn before the first), in the order of the calls."""
 
-    def __init__(self, key, step, patients: int):
-        self._key = jax.random.key_data(key)
+    def __init__(self, key, step, patients, drawn: int = 0):
+        """Begin a step.
+
+        Parameters
+        ----------
+        key: a key, or its two words (``words_of``), each for all patients or one a patient.
+        patients: how many, or their numbers, uint32.
+        drawn: numbers of the step that are left out, an even number.
+        """
+        self._key = key if isinstance(key, tuple) else words_of(key)
         self._step = jnp.asarray(step, jnp.uint32) * np.uint32(64)
-        self._patients = patients
-        self._spare, self._calls = None, 0
+        self._patients = jnp.arange(patients, dtype=jnp.uint32) if isinstance(patients, int) else patients
+        self._spare, self._calls = None, drawn // 2
+
+    @property
+    def drawn(self) -> int:
+        """Numbers drawn so far in the step."""
+        return 2 * self._calls - (self._spare is not None)
 
     def uniform(self):
         """Return uniform numbers inside (0, 1), shape ``patients``."""
@@ -60,7 +82,7 @@ class Chance:
             raise RuntimeError("more than 128 numbers in a step")
         counter = self._step + np.uint32(self._calls)
         self._calls += 1
-        first, second = threefry(self._key, counter, jnp.arange(self._patients, dtype=jnp.uint32))
+        first, second = threefry(self._key, counter, self._patients)
         # One array for both words: two would each compute the whole block.
         both = once((first.astype(jnp.uint64) << np.uint64(32)) | second.astype(jnp.uint64))
         self._spare = _unit(both & np.uint64(0xFFFFFFFF))

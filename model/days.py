@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from . import gcsf
-from .course import day
+from .course import daily_constants, day
 from .individuals import Individuals
 
 
@@ -24,6 +24,12 @@ class Model(NamedTuple):
     """course.daily_constants."""
     structure: Any
     steps: int
+    relaxation: gcsf.Relaxation
+
+
+def model_of(theta, ind: Individuals, structure, steps: int) -> Model:
+    """Return what the days of these patients need at ``steps`` integration steps a day."""
+    return Model(theta, ind, daily_constants(ind, structure, steps), structure, steps, gcsf.relaxation(theta))
 
 
 class Week(NamedTuple):
@@ -45,7 +51,7 @@ def week(model: Model, mode, state, strength, doses, supported) -> Week:
 
     ``mode`` is one of plan.NO_DRUG, DRUG and DRUG_AND_GCSF.
     """
-    theta, ind, constants, structure, steps = model
+    theta, ind, constants, structure, steps, relaxation = model
     patients = strength.shape[0]
 
     def seen(state):
@@ -68,7 +74,7 @@ def week(model: Model, mode, state, strength, doses, supported) -> Week:
         def one_day(carry, x):
             state, strength, total = carry
             dose, on = x
-            strength, mean = gcsf.relax(strength, on, theta)
+            strength, mean = gcsf.relax(strength, on, relaxation)
             after, block = day(state, dose, constants, structure, steps, gcsf.effects(mean, theta))
             return (after, strength, total + block), seen(state)
 

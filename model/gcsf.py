@@ -55,11 +55,25 @@ def given(course: Course, day, primary, allowed, plan: GcsfPlan):
     return (running | primary) & allowed
 
 
-def relax(strength, on, theta):
-    """Return g a day later and its mean over the day; ``on`` is 1 where G-CSF is given that day."""
+class Relaxation(NamedTuple):
+    """What a day leaves of a difference between g and what is given."""
+
+    end: Array
+    """Share at the end of the day."""
+    mean: Array
+    """Share over the day."""
+
+
+def relaxation(theta) -> Relaxation:
+    """Return the shares; no day changes them."""
     rate = LN2 / theta["gcsf_half_life_days"]
     gone = -jnp.expm1(-rate)
-    return on + (strength - on) * (1.0 - gone), on + (strength - on) * gone / rate
+    return Relaxation(1.0 - gone, gone / rate)
+
+
+def relax(strength, on, left: Relaxation):
+    """Return g a day later and its mean over the day; ``on`` is 1 where G-CSF is given that day."""
+    return on + (strength - on) * left.end, on + (strength - on) * left.mean
 
 
 def effects(strength, theta) -> Support:

@@ -31,7 +31,7 @@ from mezikd.inference.figures_course import new_figure, thinned
 from mezikd.inference.monte_carlo import Estimates, population_draws, quantiles
 from mezikd.inference.places import built_in_fit, find_posterior
 from mezikd.inference.posterior_file import load
-from mezikd.model.exact import simulate_batch
+from mezikd.model.exact import Batch, form_of, simulate_batch
 from mezikd.model.gcsf import support_draws
 from mezikd.model.parameters import REGIONS, natural
 from mezikd.model.patients import EFFECTS
@@ -65,10 +65,8 @@ def run(scenario: Scenario, at: np.ndarray, patients: np.ndarray):
     """Return history and record of ``patients`` in the draws ``at``; shapes (draws, patients), (draws, weeks, 7, patients)."""
     keys = jax.random.split(jax.random.key(5), len(z))[at]
     some = {k: np.asarray(v)[at] for k, v in theta.items()}
-    out = simulate_batch(
-        some, np.stack([effects[:, patients]] * len(at)), region[patients], keys, plan_of(scenario, WEEKS),
-        design.structure_name, design.steps_per_day, "horizon", True,
-    )  # fmt: skip
+    batch = Batch(some, np.stack([effects[:, patients]] * len(at)), region[patients], keys)
+    out = simulate_batch(batch, plan_of(scenario, WEEKS), form_of(design, record=True))
     return jax.tree.map(np.asarray, out)
 
 
@@ -226,11 +224,12 @@ keys = jax.random.split(jax.random.key(8), len(z))
 plan = plan_of(trial, WEEKS)
 batches = [
     simulate_batch(
-        {k: np.asarray(v)[i : i + 8] for k, v in theta.items()}, many[i : i + 8], where, keys[i : i + 8], plan,
-        design.structure_name, design.steps_per_day, "horizon",
+        Batch({k: np.asarray(v)[i : i + 8] for k, v in theta.items()}, many[i : i + 8], where, keys[i : i + 8]),
+        plan,
+        form_of(design),
     )
     for i in range(0, len(z), 8)
-]  # fmt: skip
+]
 h = jax.tree.map(lambda *x: np.concatenate(x), *batches)
 recorded = np.minimum(h.stop + 28.0, np.minimum(h.death, h.cutoff))
 OUTCOMES = {

@@ -125,6 +125,27 @@ def test_main_fit(rows, tmp_path):
     rows.append((case, d["virtual_patients"], f"{1e3 * d['seconds']:.0f}", "", "", ""))
 
 
+def test_predict(rows, tmp_path):
+    """Scenarios of the shipped grid from start to file: with the compilation, and what more draws add to that."""
+    few, many = 32, 96
+
+    def seconds(draws: int) -> tuple[float, float]:
+        """Return time on the wall and of all cores."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        arguments = ["--scenarios", "grid", "--draws", str(draws), "--patients", "512", "--months", "24"]
+        assert commands.run(["predict", *arguments, "--out", str(tmp_path / str(draws))]) == commands.DONE
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+    first, short, long = seconds(few), seconds(few), seconds(many)
+    wall, cpu = ((b - a) / (many - few) for a, b in zip(short, long, strict=True))
+    case = (
+        f"predict, 12 scenarios and Kd, 512 patients, 24 months, {few} draws: {first[0]:.0f} s ({first[1]:.0f} s of CPU), "
+        f"a further draw {wall:.3f} s ({cpu:.3f} s of CPU)"
+    )
+    print(case)
+    rows.append((case, few, f"{1e3 * first[0]:.0f}", "", "", ""))
+
+
 def patients_of(theta):
     """Return the mezigdomide arm's virtual patients."""
     target = built_in_target(PATIENTS, PATIENTS // 2)

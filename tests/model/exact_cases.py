@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from mezikd.model.exact import History, Realised, Record, simulate_batch
+from mezikd.model.exact import Batch, Form, History, Realised, Record, simulate_batch
 from mezikd.model.parameters import DECLARED, REGIONS, free, natural
 from mezikd.model.patients import EFFECTS
 from mezikd.model.plan import plan_of
@@ -35,7 +35,7 @@ def run(scenario: Scenario, changes=None, realised=None, key: int = 0) -> tuple[
     if realised is not None:
         realised = Realised(*(np.asarray(x)[None] for x in realised))
     keys, plan = jax.random.key(key)[None], plan_of(scenario, WEEKS)
-    out = simulate_batch(theta, Z[None], REGION, keys, plan, record=True, realised=realised)
+    out = simulate_batch(Batch(theta, Z[None], REGION, keys, realised), plan, Form(record=True))
     return jax.tree.map(lambda x: np.asarray(x[0]), out)
 
 

@@ -87,11 +87,11 @@ def test_finite_and_positive_over_the_priors(name):
 
 def test_effects_come_and_go_with_their_half_life():
     theta = {"gcsf_half_life_days": 2.0}
-    end, mean = gcsf.relax(jnp.asarray(1.0), 0.0, theta)
+    end, mean = gcsf.relax(jnp.asarray(1.0), 0.0, gcsf.relaxation(theta))
     assert float(end) == pytest.approx(0.5**0.5)
     fine = np.exp2(-np.linspace(0.0, 0.5, 1001))
     assert float(mean) == pytest.approx(np.trapezoid(fine, dx=1e-3), rel=1e-6)
-    assert float(gcsf.relax(jnp.asarray(1.0), 1.0, theta)[0]) == 1.0
+    assert float(gcsf.relax(jnp.asarray(1.0), 1.0, gcsf.relaxation(theta))[0]) == 1.0
 
 
 def test_draws_are_the_prior_and_repeat():

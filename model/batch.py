@@ -1,0 +1,37 @@
+"""What a batch of exact patients needs: some draws of the parameters with their patients and luck, and the form of the model."""
+
+from typing import Any, Literal, NamedTuple
+
+from .history import Realised
+
+FollowUp = Literal["trial", "horizon"]
+"""Up to the trial's data cutoff, with drop-out; or everybody to the end of the plan."""
+
+
+class Batch(NamedTuple):
+    """Draws of the parameters, each with patients and luck of its own; draws first."""
+
+    theta: Any
+    """Parameters in natural units (without SUPPORT: their prior medians), leaves of shape ``(draws,)``."""
+    z: Any
+    """The patients' standard normal effects, shape ``(draws, effects, patients)``."""
+    region: Any
+    """Their regions, indices into REGIONS, shape ``(patients,)``: the same in every draw."""
+    keys: Any
+    """Every chance comes from these, shape ``(draws,)``: with the same keys two plans share it, patient by patient."""
+    realised: Realised | None = None
+    """A dosing ledger to replay, leaves of shape ``(draws, weeks, 7, patients)``; no rule acts then."""
+
+
+class Form(NamedTuple):
+    """What is decided before a program is compiled."""
+
+    structure_name: str = "arrest"
+    """Neutrophil structure (structures.py)."""
+    tumour_memory: bool = True
+    """Whether the tumour effect has a memory."""
+    steps: int = 1
+    """Integration steps a day."""
+    follow_up: FollowUp = "horizon"
+    record: bool = False
+    """Whether the course behind the history is returned too."""
