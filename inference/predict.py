@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from mezikd.model.exact import Form, form_of
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -13,7 +14,7 @@ from . import extrapolation, figures_scenarios
 from .benefit_risk import benefit_risk_table
 from .mixture import STACKED, Member, members, said
 from .posterior_file import load
-from .prediction import Predicted, predict, steps, together
+from .prediction import Predicted, Theta, predict, steps, theta_of, together
 from .prediction_summary import summary_text
 from .prediction_tables import csv_text, difference_table, prediction_table
 from .problem import Problem
@@ -50,12 +51,19 @@ def predict_structures(
     request: Request, structures: Sequence[Member], done: Callable[[], None] = lambda: None
 ) -> Predicted:
     """Return the outcomes of the request's scenarios under the draws of all structures, one after the other."""
-    parts, first = [], 0
-    for m in structures:
-        design, asked = m.problem.target.design, (request.scenarios, request.reference, request.prediction)
-        parts.append(predict(m.z, m.problem.parameters, design, *asked, done, first))
-        first += len(m.z)
+    parts, first, asked = [], 0, (request.scenarios, request.reference, request.prediction)
+    for form, theta in programs(structures):
+        parts.append(predict(theta, form, *asked, done, first))
+        first += len(next(iter(theta.values())))
     return together(parts)
+
+
+def programs(structures: Sequence[Member]) -> list[tuple[Form, dict[str, np.ndarray]]]:
+    """Return the draws of structures that one compiled program serves together, program by program."""
+    found: dict[Form, list[Theta]] = {}
+    for m in structures:
+        found.setdefault(form_of(m.problem.target.design), []).append(theta_of(m.z, m.problem.parameters))
+    return [(form, {k: np.concatenate([t[k] for t in each]) for k in each[0]}) for form, each in found.items()]
 
 
 def run_predict(posterior: Path, source: Source, out: Path, structure: str = STACKED) -> None:
@@ -83,7 +91,8 @@ def run_predict(posterior: Path, source: Source, out: Path, structure: str = STA
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(
-            "scenarios x batches of draws", total=sum(steps(request.scenarios, len(m.z)) for m in structures)
+            "scenarios x batches of draws",
+            total=sum(steps(request.scenarios, len(t["tumour_memory"])) for _, t in programs(structures)),
         )
         predicted = predict_structures(request, structures, lambda: bar.advance(task))
     extrapolated = partial(extrapolation.is_extrapolated, fitted=request.fitted, evidence=problem.evidence)

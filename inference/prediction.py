@@ -22,7 +22,6 @@ from mezikd.model.patients import EFFECTS
 from mezikd.model.plan import Plan, plan_of
 from mezikd.model.regimen import DAYS_PER_MONTH
 from mezikd.model.scenario import Scenario
-from mezikd.model.trial_design import Design
 
 from .monte_carlo import Estimates
 from .prediction_outcomes import Key, Patients, exists, outcomes
@@ -34,6 +33,8 @@ BATCH = 16
 """Draws simulated at once, at most: more take more memory and are not faster."""
 CORES = 2
 Outcomes = dict[Key, Estimates]
+Theta = Mapping[str, np.ndarray]
+"""Parameters in natural units, one value a draw."""
 
 
 @dataclass(frozen=True)
@@ -84,26 +85,25 @@ def _compiled(form: exact.Form) -> Callable[..., Any]:
 class Simulator:
     """Simulates scenarios under rows of coordinates; one compiled program for all of them."""
 
-    def __init__(self, parameters: tuple[Parameter, ...], design: Design, settings: Prediction):
-        self._settings = settings
-        self._natural = jax.jit(jax.vmap(lambda x: natural(x, parameters)))
-        self._simulate = _compiled(exact.form_of(design))
+    def __init__(self, theta: Theta, form: exact.Form, settings: Prediction):
+        self._settings, self._theta, self.draws = settings, theta, len(next(iter(theta.values())))
+        self._simulate = _compiled(form)
 
-    def batch(self, z: np.ndarray, begin: int, first: int = 0) -> "Batch":
-        """Return the batch of draws from ``begin`` on; ``z`` holds all of them, shape ``(draws, parameter)``.
+    def batch(self, begin: int, first: int = 0) -> "Batch":
+        """Return the batch of draws from ``begin`` on.
 
         ``first`` is the number of the first draw: it decides patients and luck.
         """
-        s, size = self._settings, batch_size(len(z))
+        s, size = self._settings, batch_size(self.draws)
         # A last batch of another size would be compiled anew: it is filled up, and its surplus left out of the results.
-        at = np.minimum(np.arange(begin, begin + size), len(z) - 1)
-        theta = dict(self._natural(jnp.asarray(z[at])))
+        at = np.minimum(np.arange(begin, begin + size), self.draws - 1)
+        theta = {k: jnp.asarray(v[at]) for k, v in self._theta.items()}
         at = at + first
-        theta |= {k: jnp.asarray(v[at]) for k, v in support_draws(s.seed, first + len(z)).items()}
+        theta |= {k: jnp.asarray(v[at]) for k, v in support_draws(s.seed, first + self.draws).items()}
         effects = [np.random.default_rng([s.seed, 41, d]).standard_normal((len(EFFECTS), s.patients)) for d in at]
         root = jax.random.key(s.seed)
         keys = jax.vmap(lambda d: jax.random.fold_in(jax.random.fold_in(root, 41), d))(jnp.asarray(at))
-        return Batch(theta, np.stack(effects), keys, min(size, len(z) - begin))
+        return Batch(theta, np.stack(effects), keys, min(size, self.draws - begin))
 
     def histories(self, batch: "Batch", plan: Plan, region: np.ndarray) -> exact.History:
         """Return the histories of one scenario; numpy arrays, shape ``(draws, patients)``."""
@@ -130,23 +130,28 @@ def _estimates(patients: Patients, control: Patients | None) -> Outcomes:
     return {key: Estimates(*(v[key] for v in values)) for key in values[0]}
 
 
+def theta_of(z: np.ndarray, parameters: tuple[Parameter, ...]) -> Theta:
+    """Return the parameters in natural units under each row of coordinates, what a structure may leave out included."""
+    theta = jax.jit(jax.vmap(lambda x: natural(x, parameters)))(jnp.asarray(z))
+    return {"tumour_memory": np.ones(len(z))} | {k: np.broadcast_to(v, len(z)) for k, v in theta.items()}
+
+
 def predict(
-    z: np.ndarray,
-    parameters: tuple[Parameter, ...],
-    design: Design,
+    theta: Theta,
+    form: exact.Form,
     scenarios: tuple[NamedScenario, ...],
     reference: str,
     settings: Prediction,
     done: Callable[[], None] = lambda: None,
     first: int = 0,
 ) -> Predicted:
-    """Return the outcomes of ``scenarios`` and of Kd under each row of coordinates ``z``.
+    """Return the outcomes of ``scenarios`` and of Kd under each draw of the parameters (``theta_of``).
 
     The control arm of a scenario has its region mix; the one that is reported has the ``reference``'s. ``done`` is called
     after each scenario of a batch: ``steps`` times. Results depend on the seed alone, not on batches or threads; draws are
     numbered from ``first``, each with its own patients and luck.
     """
-    simulator = Simulator(parameters, design, settings)
+    simulator = Simulator(theta, form, settings)
     horizon, weeks = settings.horizon_months, weeks_of(settings.horizon_months)
     plans = {s.name: plan_of(s.scenario, weeks) for s in scenarios}
     controls = {s.regions: control_of(s) for s in scenarios}
@@ -154,7 +159,7 @@ def predict(
     shown = controls[next(s.regions for s in scenarios if s.name == reference)]
 
     def one_batch(begin: int) -> dict[str, Outcomes]:
-        batch, out = simulator.batch(z, begin, first), {}
+        batch, out = simulator.batch(begin, first), {}
 
         def simulated(plan: Plan, regions: tuple[float, ...]) -> Patients:
             region = two_halves(regions, settings.patients)
@@ -171,9 +176,9 @@ def predict(
         return out
 
     # Compiled once, before two threads ask for it.
-    simulator.histories(simulator.batch(z, 0), control_plan, two_halves(shown.regions, settings.patients))
+    simulator.histories(simulator.batch(0), control_plan, two_halves(shown.regions, settings.patients))
     with ThreadPoolExecutor(CORES) as pool:
-        batches = list(pool.map(one_batch, range(0, len(z), batch_size(len(z)))))
+        batches = list(pool.map(one_batch, range(0, simulator.draws, batch_size(simulator.draws))))
     return Predicted((*scenarios, shown), _joined(batches))
 
 

@@ -15,8 +15,9 @@ GROUPS, ROWS = "groups", "rows"
 EQUAL, SMALL = 2.0, 4.0
 """Structures fit equally where their elpd differ by at most EQUAL standard errors, or by at most SMALL: below that the
 standard error of so few numbers says little (Sivula et al. 2025, arXiv:2008.10296)."""
-PULL = 0.1
-"""Weight of the prior of the stacking weights, in groups a structure (``stacked``)."""
+PULL = 1.0
+"""Weight of the prior of the stacking weights, in groups a structure (``stacked``): as if each had been best in one group.
+Five groups whose elpd differ by less than their errors say little; with 0.1 a structure 1.9 behind had a weight of 0.06."""
 
 
 class LeftOut(NamedTuple):

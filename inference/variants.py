@@ -1,7 +1,7 @@
 """Structures of the model that a fit can choose: what each changes in the declared parameters (fit.toml, [model]).
 
-Without tumour memory no parameter changes: the memory is fixed anyway, and the model does not read it
-(trial_design.Design.tumour_memory).
+Without tumour memory a fixed one is added, 0, which the exact simulator reads (model/weekly.py): patients of both kinds
+run in one compiled program. The likelihood knows it when it is compiled (trial_design.Design.tumour_memory).
 """
 
 from dataclasses import replace
@@ -12,6 +12,18 @@ from .settings import Model
 
 KILL = {"mean_transit_hours": 0.15, "kill_feedback": 0.20}
 """Parameters that only the kill model has, and the SDs of their priors (six ANC data sets: 84-133 h, 0.145-0.203)."""
+NO_MEMORY = Parameter(
+    "tumour_memory",
+    "1",
+    "1",
+    "real",
+    0.0,
+    0.0,
+    "structure",
+    "assumption",
+    "1: the tumour effect has a memory; 0: none",
+    True,
+)
 ARREST_ONLY = ("blood_half_life_hours", "reserve_ratio", "saturation", "feedback")
 
 
@@ -38,4 +50,5 @@ def with_structure(parameters: tuple[Parameter, ...], model: Model) -> tuple[Par
             return replace(p, support="real", centre=0.0, spread=0.0, fixed=True)
         return p
 
-    return tuple(of(p) for p in parameters)
+    more = (NO_MEMORY,) if model.tumour == "no_memory" else ()
+    return (*(of(p) for p in parameters), *more)

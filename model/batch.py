@@ -28,8 +28,6 @@ class Form(NamedTuple):
 
     structure_name: str = "arrest"
     """Neutrophil structure (structures.py)."""
-    tumour_memory: bool = True
-    """Whether the tumour effect has a memory."""
     steps: int = 1
     """Integration steps a day."""
     follow_up: FollowUp = "horizon"

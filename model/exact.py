@@ -91,7 +91,7 @@ def _collected(course: Record, h: History) -> Record:
 
 def form_of(design: Design, follow_up: FollowUp = "horizon", record: bool = False) -> Form:
     """Return the form of the model that a fit uses."""
-    return Form(design.structure_name, design.tumour_memory, design.steps_per_day, follow_up, record)
+    return Form(design.structure_name, design.steps_per_day, follow_up, record)
 
 
 def simulate_trials(theta, z, region, keys, arm: Literal["mezikd", "kd"], design: Design) -> History:

@@ -25,8 +25,10 @@ class Hazards(NamedTuple):
     """After it."""
     stop: Float[Array, ""]
     """End of treatment for other reasons."""
-    effect_loss: Float[Array, ""] | None
-    """Loss of the tumour effect after treatment; None: it ends with treatment."""
+    effect_loss: Float[Array, ""]
+    """Loss of the tumour effect after treatment."""
+    memory: Float[Array, ""]
+    """1: the tumour effect outlasts treatment; 0: it ends with it."""
     effect: Float[Array, ""]
     """delta over the reference effect: log hazard ratio per unit of tumour block."""
 
@@ -44,14 +46,15 @@ class Event(NamedTuple):
     """Treatment ends."""
 
 
-def hazards(theta, stop_rate, memory: bool = True) -> Hazards:
-    """Return the weekly hazards; ``stop_rate`` is per month, ``memory`` whether the tumour effect has one."""
+def hazards(theta, stop_rate, memory=1.0) -> Hazards:
+    """Return the weekly hazards; ``stop_rate`` is per month, ``memory`` 1 if the tumour effect has one, else 0."""
     weeks = progression.WEEK_MONTHS
     return Hazards(
         death=theta["death_rate"] * weeks,
         death_after=theta["post_progression_death"] * weeks,
         stop=stop_rate * weeks,
-        effect_loss=7.0 / theta["tumour_memory_days"] if memory else None,
+        effect_loss=7.0 / theta["tumour_memory_days"],
+        memory=jnp.asarray(memory, float),
         effect=theta["tumour_effect"] / progression.reference_effect(theta),
     )
 
@@ -65,9 +68,9 @@ def week(phase, effect, base, killed, killed_at, now, h: Hazards, luck: Chance) 
     progressing = jnp.where(phase <= CARRIED, base * jnp.exp(-h.effect * effect), base)
     progressing = jnp.where(phase == PROGRESSED, 0.0, progressing)
     dying = jnp.where(phase == PROGRESSED, h.death_after, h.death)
-    losing = 0.0 if h.effect_loss is None else jnp.where(phase == CARRIED, h.effect_loss, 0.0)
+    losing = jnp.where(phase == CARRIED, h.effect_loss, 0.0)
     leaving = jnp.where(phase == TREATED, h.stop, losing)
-    onward = OFF if h.effect_loss is None else phase + 1
+    onward = jnp.where(h.memory > 0.0, phase + 1, OFF)
     total = progressing + dying + leaving
     wait = luck.exponential() / total
     event = (wait < 1.0) & (phase < DEAD)

@@ -110,6 +110,7 @@ def first_day(theta, z, region, key, draw, plan: Plan, form: Form, structure: St
     weeks, n = plan.visit.shape[0], region.shape[0]
     theta = gcsf.support_medians() | dict(theta)
     ind = individuals(theta, Cohort(z, region, np.zeros(0)), structure)
+    memory = theta.get("tumour_memory", jnp.ones(()))
 
     def of_arm(name):
         return jnp.where(plan.drug, theta[f"{name}_mezikd"], theta[f"{name}_kd"])
@@ -132,11 +133,11 @@ def first_day(theta, z, region, key, draw, plan: Plan, form: Form, structure: St
         -(jnp.arange(7.0 * weeks) + 0.5) / theta["infection_early_days"]
     ).reshape(weeks, 7)
     person = Person(
-        ind, {k: theta[k] for k in _OF_PATIENT}, fate.hazards(theta, of_arm("stop_rate"), form.tumour_memory),
+        ind, {k: theta[k] for k in _OF_PATIENT}, fate.hazards(theta, of_arm("stop_rate"), memory),
         words_of(key), jnp.arange(n, dtype=jnp.uint32), draw, jnp.asarray(cutoff_drawn - plan.gcsf.start_before_cutoff),
         frailty * ind.infection_rate, ratio, of_arm("infection_grade4"),
         observation.recheck_probability(theta["recheck_days"]), jnp.where(plan.fixed_rdi, plan.rdi, ind.intensity),
-        jnp.exp(-7.0 / theta["tumour_memory_days"]) if form.tumour_memory else jnp.zeros(()),
+        memory * jnp.exp(-7.0 / theta["tumour_memory_days"]),
     )  # fmt: skip
 
     never, zero = jnp.full(n, NEVER), jnp.zeros(n)

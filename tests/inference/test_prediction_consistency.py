@@ -11,11 +11,12 @@ from mezikd.inference.figures_course import thinned
 from mezikd.inference.places import built_in_fit, find_posterior
 from mezikd.inference.posterior_file import load
 from mezikd.inference.predict import fitted_of
-from mezikd.inference.prediction import predict
+from mezikd.inference.prediction import predict, theta_of
 from mezikd.inference.prediction_outcomes import NEUTROPENIA, PFS, SEVERE, Key
 from mezikd.inference.scenario_settings import Prediction
 from mezikd.inference.scenarios import CONTROL, NamedScenario
 from mezikd.inference.trial import simulated_trials
+from mezikd.model.exact import form_of
 from mezikd.model.regimen import DAYS_PER_MONTH
 from mezikd.model.scenario import Scenario
 
@@ -30,7 +31,7 @@ def both():
     trials = [trial for trial, _ in simulated_trials(z, problem.parameters, design, 1)]
     scenario = NamedScenario("fitted", Scenario(regimen=design.regimen), fitted.regions)
     settings = Prediction(horizon_months=6, patients=PATIENTS, draws=DRAWS)
-    predicted = predict(z, problem.parameters, design, (scenario,), "fitted", settings)
+    predicted = predict(theta_of(z, problem.parameters), form_of(design), (scenario,), "fitted", settings)
     return trials, predicted
 
 
