@@ -29,6 +29,15 @@ def is_count(lb: Table) -> np.ndarray:
     return np.isin(lb.words("PARAMCD"), COUNTS)
 
 
+def first_severe(ae: Table) -> pd.DataFrame:
+    """Return day and grade of the first infection of grade 3 or more, by subject who has one."""
+    severe = is_infection(ae) & (ae.column("AETOXGR") >= SEVERE) & ae.sound
+    first = pd.DataFrame({"subject": ae.subject, "day": ae.column("ASTDY"), "grade": ae.column("AETOXGR")}).loc[severe]
+    return (
+        first.sort_values(by=["subject", "day", "grade"], kind="stable").drop_duplicates("subject").set_index("subject")
+    )
+
+
 def of_drug(ex: Table, drug: str) -> np.ndarray:
     """Return which rows of adex are of the drug; all of them where EXTRT is not there."""
     return ex.words("EXTRT") == drug.upper() if ex.has("EXTRT") else np.ones(len(ex), bool)
@@ -85,10 +94,10 @@ def doses(problems: Problems, tables: dict[str, Table], drug: str) -> None:
         patient=ex.subject,
         allowed="mg",
     )
-    part = pd.DataFrame({"s": ex.subject, "first": first, "last": last, "row": np.arange(len(ex))})[mine]
-    part = part.sort_values(["s", "first"], kind="stable")
+    part = pd.DataFrame({"s": ex.subject, "first": first, "last": last, "row": np.arange(len(ex))}).loc[mine]
+    part = part.sort_values(by=["s", "first"], kind="stable")
     before = part.groupby("s", sort=False)["last"].cummax().groupby(part["s"], sort=False).shift()
-    overlap = part[part["first"] <= before]
+    overlap = part.loc[part["first"] <= before]
     problems.add(ex.raw, np.sort(overlap["row"].to_numpy()), "ASTDY", "value {value} lies within another record of doses: dosed twice on a day",
                  "give one daily dose for each day", patient=ex.subject, allowed="after AENDY of the record before")  # fmt: skip
     arm = next((c for c in ("ARMCD", "ARM", "TRT01P", "TRT01A") if sl.has(c)), None)
@@ -118,7 +127,7 @@ def counts(problems: Problems, tables: dict[str, Table]) -> None:
     )
     column = "AVALU" if lb.has("AVALU") else "PARAM"
     words = lb.words(column)
-    kinds = {w: count_unit(w if column == "AVALU" else in_brackets(w)) for w in pd.unique(words[mine])}
+    kinds = {w: count_unit(w if column == "AVALU" else in_brackets(w)) for w in map(str, pd.unique(words[mine]))}
     kind = np.array([kinds.get(w, "") for w in words], dtype=object)
     if lb.has(column):
         problems.add(
@@ -139,8 +148,8 @@ def counts(problems: Problems, tables: dict[str, Table]) -> None:
     else:
         problems.add(lb.raw, large, "AVAL", "value {value}: two units in one column?", CELLS_REMEDY, patient=lb.subject,
                      allowed=f"10^9/L, at most {LARGEST_COUNT:g}")  # fmt: skip
-    part = pd.DataFrame({"s": lb.subject, "d": day})[mine]
-    problems.add(lb.raw, part.index[part.duplicated()].to_numpy(), "ADY", "value {value}: a second neutrophil count on this day",
+    part = pd.DataFrame({"s": lb.subject, "d": day})
+    problems.add(lb.raw, np.flatnonzero(mine)[part.loc[mine].duplicated().to_numpy()], "ADY", "value {value}: a second neutrophil count on this day",
                  "keep one, or correct its day", patient=lb.subject, allowed="one count a subject and day")  # fmt: skip
 
 
@@ -155,8 +164,8 @@ def times(problems: Problems, tables: dict[str, Table]) -> None:
     known = np.array([days_of(u) is not None for u in unit], dtype=bool)
     problems.add(te.raw, mine & ~known, column, "value {value} names no known unit of time",
                  "say in AVALU (or in brackets in PARAM) what AVAL is in", patient=te.subject, allowed=", ".join(f"{u}S" for u in DAYS))  # fmt: skip
-    part = pd.DataFrame({"s": te.subject, "c": code})[mine]
-    problems.add(te.raw, part.index[part.duplicated()].to_numpy(), "PARAMCD", "value {value} is there twice for the subject", "keep one",
+    part = pd.DataFrame({"s": te.subject, "c": code})
+    problems.add(te.raw, np.flatnonzero(mine)[part.loc[mine].duplicated().to_numpy()], "PARAMCD", "value {value} is there twice for the subject", "keep one",
                  patient=te.subject, allowed="one row a subject and parameter")  # fmt: skip
 
 
@@ -164,14 +173,14 @@ def follow_up(tables: dict[str, Table]) -> pd.Series:
     """Return the last study day of follow-up by subject: death or censoring of survival in adtte, else LSTFUDY of adsl."""
     sl, te = tables["adsl"], tables.get("adtte")
     day = pd.Series(sl.column("LSTFUDY"), index=sl.subject)
-    day = day[~day.index.duplicated()]
+    day = day.loc[~day.index.duplicated()]
     if te is not None:
         _, unit = time_unit(te)
         factor = np.array([days_of(u) or np.nan for u in unit], dtype=float)
         mine = (te.words("PARAMCD") == "OS") & te.sound
         survival = pd.Series(np.floor(te.column("AVAL") * factor + 1e-9)[mine] + 1.0, index=te.subject[mine])
-        survival = survival[~survival.index.duplicated()]
-        day = survival.reindex(day.index).fillna(day)
+        survival = survival.loc[~survival.index.duplicated()]
+        day = survival.reindex(day.index).combine_first(day)
     return day
 
 
@@ -203,9 +212,7 @@ def _infection_while_censored(problems: Problems, te: Table, ae: Table | None, d
     """A subject without an event in TTINF3 has no earlier infection of grade 3 or more in adae."""
     if ae is None:
         return
-    severe = is_infection(ae) & (ae.column("AETOXGR") >= SEVERE) & ae.sound
-    first = pd.Series(ae.column("ASTDY")[severe], index=ae.subject[severe]).groupby(level=0).min()
-    seen = first.reindex(te.subject).to_numpy(float)
+    seen = first_severe(ae)["day"].reindex(te.subject).to_numpy(float)
     wrong = te.sound & (te.words("PARAMCD") == "TTINF3") & (te.column("CNSR") > 0) & (seen < day)
     problems.add(te.raw, wrong, "CNSR", lambda i: f"value {te.raw.cell(i, 'CNSR')}: censored on day {day[i]:g}, but adae has an infection of grade 3 or more on day {seen[i]:g}",
                  "give the event (CNSR 0), or correct adae", patient=te.subject, allowed="0")  # fmt: skip

@@ -8,7 +8,7 @@ import pandas as pd
 from mezikd.model.dosing_events import CENTRAL, DEPOT, DOSE, OBSERVATION
 
 from .adam_columns import Table, read_cells
-from .adam_rules import PARAMETERS, SEVERE, STATES, check_tables, is_count, is_infection, of_drug, time_unit
+from .adam_rules import PARAMETERS, STATES, check_tables, first_severe, is_count, of_drug, time_unit
 from .patient_covariates import covariates
 from .patient_data import (
     EVENT_COLUMNS,
@@ -119,7 +119,7 @@ def _counts(lb: Table | None, number: pd.Series, notes: list[str]) -> pd.DataFra
 
 
 def _records(ids: tuple[str, ...], counts: pd.DataFrame, exposure: pd.DataFrame) -> tuple[pd.DataFrame, list]:
-    given = exposure[exposure["taken_mg"] > 0.0]
+    given = exposure.loc[exposure["taken_mg"] > 0.0]
     further = given["days"].to_numpy(int) - 1
     doses = pd.DataFrame(
         {
@@ -167,9 +167,7 @@ def _times(te: Table, ae: Table | None, number: pd.Series, notes: list[str]) -> 
     kind = np.array([PARAMETERS[c] for c in code[mine]], dtype=object)
     grade = np.full(len(kind), np.nan)
     if ae is not None:
-        severe = is_infection(ae) & (ae.column("AETOXGR") >= SEVERE)
-        first = pd.DataFrame({"s": ae.subject, "d": ae.column("ASTDY"), "g": ae.column("AETOXGR")})[severe]
-        first = first.sort_values(["s", "d", "g"], kind="stable").drop_duplicates("s").set_index("s")["g"]
+        first = first_severe(ae)["grade"]
         grade = np.where((kind == "infection") & event, first.reindex(te.subject[mine]).to_numpy(float), np.nan)
     reason = np.where(event, te.words("EVNTDESC")[mine], te.words("CNSDTDSC")[mine])
     return _event_table(te.subject[mine], number, kind, time, event, grade, reason)
@@ -179,11 +177,9 @@ def _infections(tables: dict[str, Table], number: pd.Series, notes: list[str]) -
     """Return the first severe infection of each subject from adae, censored at the end of treatment + 28 days or follow-up."""
     ae, sl = tables["adae"], tables["adsl"]
     end = np.fmin(sl.column("LSTFUDY"), sl.column("TRTEDY") + 28.0)
-    severe = is_infection(ae) & (ae.column("AETOXGR") >= SEVERE)
-    first = pd.DataFrame({"s": ae.subject, "d": ae.column("ASTDY"), "g": ae.column("AETOXGR")})[severe]
-    first = first.sort_values(["s", "d", "g"], kind="stable").drop_duplicates("s").set_index("s").reindex(sl.subject)
-    event = first["d"].notna().to_numpy()
-    day = np.where(event, first["d"].to_numpy(float), end)
+    first = first_severe(ae).reindex(sl.subject)
+    event = first["day"].notna().to_numpy()
+    day = np.where(event, first["day"].to_numpy(float), end)
     known = np.isfinite(day)
     notes.append(
         "infections come from adae (no TTINF3 in adtte), to whole days, censored at the end of treatment + 28 days or of "
@@ -192,7 +188,13 @@ def _infections(tables: dict[str, Table], number: pd.Series, notes: list[str]) -
     word = np.where(event, "INFECTION", "END OF SAFETY FOLLOW-UP")
     kind = np.full(int(known.sum()), "infection", dtype=object)
     return _event_table(
-        sl.subject[known], number, kind, day[known] - 1.0, event[known], first["g"].to_numpy(float)[known], word[known]
+        sl.subject[known],
+        number,
+        kind,
+        day[known] - 1.0,
+        event[known],
+        first["grade"].to_numpy(float)[known],
+        word[known],
     )
 
 

@@ -85,14 +85,14 @@ def doses(t: Rows, options: Options, say: _Say) -> None:
     """Every dose has an amount and goes where the engine can give it."""
     d = t.dose
     say(d & ~(t.amt > 0), "AMT", "value {value} on a dose", "give the dose, or EVID 0 for an observation", "above 0")
-    say(~d & (t.amt > 0), "AMT", lambda i: f"value {t.raw.cell(i, 'AMT')} on {_event(t.evid[i])}",
+    say(~d & (t.amt > 0), "AMT", lambda i: f"value {t.raw.cell(i, 'AMT')} on {_event(int(t.evid[i]))}",
         "leave AMT blank, or make it a dose (EVID 1) in a row of its own", "0, . or blank")  # fmt: skip
     say(t.rate < 0, "RATE", "value {value}: rates and durations that are parameters (-1, -2) are not supported",
         "give the rate of the infusion, amount per unit of TIME", "0 or more")  # fmt: skip
     say(
         ~d & (t.rate > 0),
         "RATE",
-        lambda i: f"value {t.raw.cell(i, 'RATE')} on {_event(t.evid[i])}",
+        lambda i: f"value {t.raw.cell(i, 'RATE')} on {_event(int(t.evid[i]))}",
         "leave it blank",
         "0, . or blank",
     )
@@ -113,7 +113,7 @@ def doses(t: Rows, options: Options, say: _Say) -> None:
     say(
         ~d & ((t.addl > 0) | (t.ss > 0)),
         "ADDL",
-        lambda i: f"ADDL or SS on {_event(t.evid[i])}",
+        lambda i: f"ADDL or SS on {_event(int(t.evid[i]))}",
         "leave both blank",
         "0, . or blank",
     )
@@ -149,7 +149,7 @@ def order(t: Rows, options: Options, say: _Say) -> None:
 def values(t: Rows, options: Options, say: _Say) -> None:
     """Every observation has a value of a known kind."""
     o = (t.evid == OBSERVATION) & t.sound
-    say((t.mdv == 0) & ~o & np.isfinite(t.mdv), "MDV", lambda i: f"value 0 on {_event(t.evid[i])}",
+    say((t.mdv == 0) & ~o & np.isfinite(t.mdv), "MDV", lambda i: f"value 0 on {_event(int(t.evid[i]))}",
         "give 1: only observations (EVID 0) have a DV", "1")  # fmt: skip
     observed, limit = t.observed, np.isfinite(t.lloq)
     say(observed & (t.cens != 1) & np.isnan(t.dv), "DV", "value {value} on an observation (EVID 0, MDV 0)",
@@ -174,7 +174,7 @@ def values(t: Rows, options: Options, say: _Say) -> None:
     say(
         (t.evid != OBSERVATION) & (t.cens == 1),
         "CENS",
-        lambda i: f"value 1 on {_event(t.evid[i])}",
+        lambda i: f"value 1 on {_event(int(t.evid[i]))}",
         "leave it blank",
         "0, . or blank",
     )
@@ -262,9 +262,9 @@ def _courses(t: Rows) -> np.ndarray:
     return np.cumsum(t.reset)
 
 
-def _event(evid: float) -> str:
+def _event(evid: int) -> str:
     return {OBSERVATION: "an observation (EVID 0)", DOSE: "a dose (EVID 1)", RESET: "a reset (EVID 3)", RESET_AND_DOSE: "a reset and dose (EVID 4)"}.get(
-        int(evid), "a record of another kind (EVID 2)"
+        evid, "a record of another kind (EVID 2)"
     )  # fmt: skip
 
 

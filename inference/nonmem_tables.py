@@ -52,9 +52,9 @@ def read_nonmem(
     problems.raise_if_any()
     ids, t, sound = _cells(problems, raw)
     if dvid is None:
-        codes = t["DVID" if "DVID" in t else "CMT"].dropna().unique() if {"DVID", "CMT"} & set(t) else np.empty(0)
-        seen = ", ".join(f"{c:g}" for c in np.sort(codes)[:8])
         column = "DVID" if "DVID" in t else "CMT"
+        codes = t[column].to_numpy(float) if column in t else np.empty(0)
+        seen = ", ".join(f"{c:g}" for c in np.unique(codes[np.isfinite(codes)])[:8])
         problems.one(raw, f"what is observed is not said (codes {seen or 'none'})",
                      "name them, such as --dvid 1=concentration,2=anc", column=column, allowed="concentration, anc")  # fmt: skip
     rows = _rows(raw, ids, t, sound, dvid or {})
@@ -96,8 +96,8 @@ def _cells(problems: Problems, raw: RawTable) -> tuple[np.ndarray, pd.DataFrame,
         sound &= ~bad
         columns[name] = values
         odd = np.flatnonzero(bad)
-        clock = np.array([CLOCK.fullmatch(str(raw.cell(i, name))) is not None for i in odd], dtype=bool)
-        date = np.array([DATE.match(str(raw.cell(i, name))) is not None for i in odd], dtype=bool)
+        clock = np.array([CLOCK.fullmatch(str(raw.cell(i, name))) is not None for i in odd.tolist()], dtype=bool)
+        date = np.array([DATE.match(str(raw.cell(i, name))) is not None for i in odd.tolist()], dtype=bool)
         if name == "TIME":
             problems.add(raw, odd[clock], name, "value {value}: clock time is not read", "give hours or days since the patient's start",
                          patient=ids, allowed="a number")  # fmt: skip
@@ -147,7 +147,7 @@ def _rows(raw: RawTable, ids: np.ndarray, t: pd.DataFrame, sound: np.ndarray, dv
     observable = np.full(n, "", dtype=object)
     for key, name in dvid.items():
         observable[observed & (code == key)] = name
-    codes, _ = pd.factorize(np.where(ids == "", None, ids))
+    codes, _ = pd.factorize(pd.Series(ids, dtype=object).replace("", None))
     return Rows(
         raw, ids, codes, observable, code, code_column, column("TIME", np.nan), amt, column("RATE", 0.0), column("II", 0.0),
         column("ADDL", 0.0), column("SS", 0.0), evid, cmt, dv, mdv, cens, column("LLOQ", np.nan), sound,
@@ -173,12 +173,12 @@ def _data(
         }
     )  # fmt: skip
     notes = [f"TIME, II and RATE are per {'hour' if time_unit == 'h' else 'day'} (--time-unit)"]
-    if "EVID" not in t or t["EVID"].isna().any():
+    if "EVID" not in t or bool(np.isnan(t["EVID"].to_numpy(float)).any()):
         notes.append("EVID is missing in some rows: a dose where AMT is above 0, else an observation")
     if unvalued.any():
         notes.append(
             f"{int(unvalued.sum())} observation rows without a value (MDV 1) are kept as times without a value"
         )
-    if r.dose.any() and ("CMT" not in t or t.loc[r.dose, "CMT"].isna().any()):
+    if r.dose.any() and ("CMT" not in t or bool(np.isnan(t["CMT"].to_numpy(float)[r.dose]).any())):
         notes.append("CMT is missing on doses: they go into the depot (1)")
     return PatientData(names, records, observations, empty(EVENT_COLUMNS), table, empty(EXPOSURE_COLUMNS), tuple(notes))

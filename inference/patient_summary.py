@@ -36,7 +36,7 @@ def summary(data: PatientData) -> Iterator[str]:
     if len(amounts):
         yield f"  amount {_range(amounts)}"
     for observable in OBSERVABLES:
-        o = data.observations[data.observations["observable"] == observable]
+        o = data.observations.loc[data.observations["observable"] == observable]
         if len(o) == 0:
             yield f"{observable}: none"
             continue
@@ -56,7 +56,7 @@ def summary(data: PatientData) -> Iterator[str]:
         held = int(x.loc[x["held"], "days"].sum())
         yield f"daily doses: {int(x['days'].sum())} planned days, {held} of them on hold"
     for name in data.covariates.columns:
-        yield _covariate(str(name), data.covariates[name])
+        yield _covariate(str(name), pd.Series(data.covariates[name]))
     follow_up = data.follow_up()
     yield f"follow-up: days {_range(follow_up)}"
     for note in data.notes:
