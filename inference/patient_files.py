@@ -24,6 +24,7 @@ XPT_HEADER = b"HEADER RECORD*******LIBRARY HEADER RECORD!!!!!!!"
 XPT_MEMBER = b"HEADER RECORD*******MEMBER  HEADER RECORD!!!!!!!"
 XPT_ROWS = b"HEADER RECORD*******OBS     HEADER RECORD!!!!!!!"
 XPT_RECORD = 80
+XPT_ZERO = 16.0**-65
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -56,7 +57,8 @@ class RawTable:
         value = self.frame[column].iloc[i]
         if isinstance(value, str):
             return value.strip() or "."
-        return "." if pd.isna(value) else (int(value) if isinstance(value, float) and value.is_integer() else value)
+        number = float(value)
+        return "." if np.isnan(number) else int(number) if number.is_integer() else number
 
 
 def read_raw(path: Path) -> RawTable:
@@ -204,7 +206,9 @@ def _transport(path: Path, data: bytes) -> pd.DataFrame:
                     raise _damaged(path, "the last row is cut off")
                 if reader.nobs == 0:  # pyright: ignore[reportAttributeAccessIssue]
                     return pd.DataFrame(columns=reader.columns, dtype=object)  # pyright: ignore[reportAttributeAccessIssue]
-                return reader.read()
+                table = reader.read()
+                # pandas takes the zero of IBM's format for the smallest number that the format has, 16^-65.
+                return table.mask(table.map(lambda x: isinstance(x, float) and x == XPT_ZERO), 0.0)
     except InputError:
         raise
     except Exception as error:  # whatever a foreign file makes the reader raise

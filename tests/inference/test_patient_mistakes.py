@@ -158,7 +158,7 @@ def test_cut_files(tmp_path, name):
         path.write_bytes(path.read_bytes()[:-20])
     else:
         path.write_bytes(b"HEADER RECORD*******LIBRARY HEADER RECORD!!!!!!!" + b"0" * 30 + b"  " + b"x" * 33)
-    with pytest.raises(InputError, match="damaged or not whole.*copy or write it anew"):
+    with pytest.raises(InputError, match=r"damaged or not whole.*copy or write it anew"):
         read_patients(path, DVID)
 
 
