@@ -154,7 +154,7 @@ def counts(problems: Problems, tables: dict[str, Table]) -> None:
 
 
 def times(problems: Problems, tables: dict[str, Table]) -> None:
-    """Units of time are known; a parameter is once a subject; PFS ends no later than survival is followed."""
+    """Units of time are known; a parameter is once a subject."""
     te = tables.get("adtte")
     if te is None:
         return
