@@ -14,6 +14,7 @@ from .commands_report import report
 from .commands_sensitivity import sensitivity
 from .commands_simulate import simulate
 from .commands_structures import compare
+from .commands_tables import tables
 from .errors import InputError, input_error
 from .places import built_in_fit, check_out, find_posterior
 
@@ -133,6 +134,7 @@ app.command()(predict)
 app.command()(report)
 app.command()(sensitivity)
 app.command()(simulate)
+app.command()(tables)
 
 
 def validate(folder: Path, overrides: Mapping[str, int | str]) -> None:
@@ -164,7 +166,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "mezikd"
         text = getattr(error, "format_message", error.__str__)()
-        return _say(f"{text.strip().rstrip('.')}; see `{command} --help`", BAD_INPUT)
+        return _say(f"{' '.join(text.split()).rstrip('.')}; see `{command} --help`", BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     # typer turns an interrupt inside a command into this exit code.
@@ -172,7 +174,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    typer.echo(f"mezikd: {' '.join(message.split())}", err=True)
+    for line in message.splitlines() or [""]:
+        typer.echo(f"mezikd: {' '.join(line.split())}", err=True)
     return code
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class InputError(Exception):
-    """A mistake in what the user gave: one line that says where, what and the remedy."""
+    """A mistake in what the user gave: one line that says where, what and the remedy; several mistakes, several lines."""
 
 
 def input_error(
@@ -16,16 +16,18 @@ def input_error(
     *,
     line: int | None = None,
     row: str | None = None,
+    patient: str | None = None,
     column: str | None = None,
     allowed: str | None = None,
 ) -> InputError:
-    """Return the error "file, line N, row ID, column C: problem; allowed: ...; remedy" as one line.
+    """Return the error "file, line N, row ID, patient P, column C: problem; allowed: ...; remedy" as one line.
 
     ``file`` is a path, or an option of the command line such as ``--out``.
     """
     place = [str(file)]
     place += [f"line {line}"] if line is not None else []
     place += [f"row {row}"] if row is not None else []
+    place += [f"patient {patient}"] if patient is not None else []
     place += [f"column {column}"] if column is not None else []
     parts = [f"{', '.join(place)}: {problem}"]
     parts += [f"allowed: {allowed}"] if allowed else []

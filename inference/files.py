@@ -8,19 +8,28 @@ from typing import Any
 from .errors import input_error
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file, with or without a byte order mark.
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a file.
 
     Raises
     ------
-    InputError: no such file, not readable, or not UTF-8 text.
+    InputError: no such file, or not readable.
     """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise input_error(path, "there is no such file", "put it there, or name another folder") from None
     except OSError as error:
         raise input_error(path, f"cannot be read ({error.strerror})", "give a readable file") from None
+
+
+def decoded(path: Path, data: bytes) -> str:
+    """Return ``data``, the bytes of ``path``, as text; UTF-8 with or without a byte order mark.
+
+    Raises
+    ------
+    InputError: not UTF-8 text.
+    """
     remedy = "save it as UTF-8 text (in a spreadsheet: 'CSV UTF-8, comma delimited')"
     try:
         text = data.decode("utf-8-sig")
@@ -30,6 +39,16 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise input_error(path, "holds NUL characters", remedy, line=text[: text.index("\0")].count("\n") + 1)
     return text
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, with or without a byte order mark.
+
+    Raises
+    ------
+    InputError: no such file, not readable, or not UTF-8 text.
+    """
+    return decoded(path, read_bytes(path))
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -74,7 +74,11 @@ def _episodes(arm: VirtualArm) -> pd.DataFrame:
     number = np.cumsum(begins.ravel()).reshape(begins.shape) - 1
     started = np.cumsum(begins, axis=1) > 0
     day = 7.0 * np.arange(begins.shape[1])
-    within = started & (day <= np.where(started, end[np.maximum(number, 0)], -1.0)) & (day < arm.follow_up_end[:, None])
+    within = (
+        started
+        & (day <= np.where(started, np.append(end, NEVER)[np.maximum(number, 0)], -1.0))
+        & (day < arm.follow_up_end[:, None])
+    )
     counts = np.where(within & np.isfinite(r.count.T), r.count.T, np.inf)
     worst = np.full(len(patient), np.inf)
     np.minimum.at(worst, number[within], counts[within])

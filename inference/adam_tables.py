@@ -1,0 +1,225 @@
+"""ADaM-like tables (adsl, adex, adlb, adae, adtte; what `mezikd simulate` writes) to patient data."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from mezikd.model.dosing_events import CENTRAL, DEPOT, DOSE, OBSERVATION
+
+from .adam_columns import Table, read_cells
+from .adam_rules import PARAMETERS, STATES, check_tables, first_severe, is_count, of_drug, time_unit
+from .patient_covariates import covariates
+from .patient_data import (
+    EVENT_COLUMNS,
+    EXPOSURE_COLUMNS,
+    HOURS_PER_DAY,
+    OBSERVATION_COLUMNS,
+    PatientData,
+    empty,
+    split_records,
+)
+from .patient_problems import Problems
+from .patient_units import DAYS, days_of
+from .table_columns import ADSL
+
+DRUG = "MEZIGDOMIDE"
+BASELINE = ("ARM", "ARMCD", "TRT01P", "REGION", "BNEUT")
+"""Of the columns that `mezikd simulate` writes into adsl, those known before treatment."""
+NOT_COVARIATES = frozenset(c.name for c in ADSL) - frozenset(BASELINE)
+DATED = ("DT", "DTM", "DTC", "TM", "DY")
+"""Endings of columns of dates, times and study days."""
+
+
+def read_adam(paths: Mapping[str, Path], positive: Sequence[str] = (), drug: str = DRUG) -> PatientData:
+    """Return the patients of ADaM-like tables, in the order of adsl; study day 1 is t = 0.
+
+    A count of day d is at t = d - 1 days and stands before the dose of that day. A record of adex becomes one dose row, with
+    ADDL at an interval of a day, into the depot, in mg; records with dose 0 are in ``exposure`` only.
+
+    Parameters
+    ----------
+    paths: files by table name (adam_files.find_tables).
+    positive: covariates that must be above 0.
+    drug: EXTRT whose doses are read.
+
+    Raises
+    ------
+    InputError: everything that is wrong with the tables, a line each, at most 20.
+    """
+    problems, tables = Problems(), {}
+    for name, path in paths.items():
+        table = read_cells(problems, name, path)
+        if table is not None:
+            tables[name] = table
+    if len(tables) < len(paths):
+        problems.raise_if_any()
+    check_tables(problems, tables, drug)
+    sl = tables["adsl"]
+    index = np.arange(len(sl))
+    named = [c for c in sl.raw.frame.columns if c not in NOT_COVARIATES and (c in BASELINE or not c.endswith(DATED))]
+    table = (
+        covariates(problems, sl.raw, named, index, sl.subject, tuple(sl.subject.tolist()), positive)
+        if sl.sound.all()
+        else None
+    )
+    problems.raise_if_any()
+    assert table is not None
+    ids = tuple(sl.subject.tolist())
+    number = pd.Series(index, index=sl.subject)
+    notes: list[str] = []
+    exposure = _exposure(tables.get("adex"), number, drug, notes)
+    counts = _counts(tables.get("adlb"), number, notes)
+    observations, records = _records(ids, counts, exposure)
+    events = _events(tables, number, notes)
+    truth = [c for c in ("NEUT0", "EXPOSURE", "MATURATN", "INTENSTY", "PRGFRLTY") if sl.has(c)]
+    if truth:
+        notes.append(f"adsl: {', '.join(truth)} are individual parameters of a simulation, not covariates")
+    return PatientData(ids, records, observations, events, table, exposure, tuple(notes))
+
+
+def _exposure(ex: Table | None, number: pd.Series, drug: str, notes: list[str]) -> pd.DataFrame:
+    if ex is None or not of_drug(ex, drug).any():
+        return empty(EXPOSURE_COLUMNS)
+    mine = of_drug(ex, drug)
+    if (~mine).any():
+        notes.append(f"adex: {int((~mine).sum())} rows of other drugs than {drug} are not used")
+    first, last = ex.column("ASTDY")[mine], ex.column("AENDY")[mine]
+    taken = ex.column("EXDOSE")[mine]
+    out = pd.DataFrame(
+        {
+            "patient": number.reindex(ex.subject[mine]).to_numpy(int), "id": ex.subject[mine], "start": first - 1.0,
+            "days": (last - first + 1.0).astype(int), "planned_mg": ex.column("PLANDOSE")[mine],
+            "prescribed_mg": ex.column("LVLDOSE")[mine], "taken_mg": taken,
+        }
+    )  # fmt: skip
+    prescribed = out["prescribed_mg"].fillna(out["taken_mg"])
+    return out.assign(held=(prescribed == 0.0).to_numpy(bool)).sort_values(
+        ["patient", "start"], kind="stable", ignore_index=True
+    )
+
+
+def _counts(lb: Table | None, number: pd.Series, notes: list[str]) -> pd.DataFrame:
+    if lb is None or not is_count(lb).any():
+        return empty(OBSERVATION_COLUMNS)
+    mine = is_count(lb)
+    if (~mine).any():
+        others = ", ".join(map(str, pd.unique(lb.words("PARAMCD")[~mine])[:6]))
+        notes.append(f"adlb: {int((~mine).sum())} rows of other parameters ({others}) are not used")
+    if not lb.has("AVALU") and not lb.has("PARAM"):
+        notes.append("adlb names no unit (AVALU, PARAM): counts are taken to be in 10^9/L (assumed)")
+    out = pd.DataFrame(
+        {
+            "patient": number.reindex(lb.subject[mine]).to_numpy(int), "id": lb.subject[mine],
+            "time": HOURS_PER_DAY * (lb.column("ADY")[mine] - 1.0), "observable": "anc", "value": lb.column("AVAL")[mine],
+            "censored": False, "lloq": np.nan, "source_row": lb.raw.places[mine],
+        }
+    )  # fmt: skip
+    return out.sort_values(["patient", "time"], kind="stable", ignore_index=True)
+
+
+def _records(ids: tuple[str, ...], counts: pd.DataFrame, exposure: pd.DataFrame) -> tuple[pd.DataFrame, list]:
+    given = exposure.loc[exposure["taken_mg"] > 0.0]
+    further = given["days"].to_numpy(int) - 1
+    doses = pd.DataFrame(
+        {
+            "patient": given["patient"].to_numpy(int), "time": HOURS_PER_DAY * given["start"].to_numpy(float), "evid": DOSE, "cmt": DEPOT,
+            "amt": given["taken_mg"].to_numpy(float), "ii": np.where(further > 0, HOURS_PER_DAY, 0.0), "addl": further,
+        }
+    )  # fmt: skip
+    seen = pd.DataFrame(
+        {
+            "patient": counts["patient"].to_numpy(int), "time": counts["time"].to_numpy(float), "evid": OBSERVATION, "cmt": CENTRAL,
+            "amt": 0.0, "ii": 0.0, "addl": 0,
+        }
+    )  # fmt: skip
+    both = pd.concat([seen, doses], ignore_index=True).sort_values(["patient", "time", "evid"], kind="stable")
+    columns = {c: both[c].to_numpy() for c in ("time", "evid", "cmt", "amt", "ii", "addl")}
+    zero = np.zeros(len(both))
+    records = split_records(both["patient"].to_numpy(), len(ids), **columns, rate=zero, ss=zero.astype(int))
+    return counts, records
+
+
+def _events(tables: dict[str, Table], number: pd.Series, notes: list[str]) -> pd.DataFrame:
+    parts = [_times(tables["adtte"], tables.get("adae"), number, notes)] if "adtte" in tables else []
+    kinds = {k for p in parts for k in p["kind"].unique()}
+    if "infection" not in kinds and "adae" in tables:
+        parts.append(_infections(tables, number, notes))
+    parts.append(_treatment_end(tables["adsl"], number, notes))
+    parts = [p for p in parts if len(p)]
+    if not parts:
+        return empty(EVENT_COLUMNS)
+    out = pd.concat(parts, ignore_index=True).astype({"grade": "Int64"})
+    return out.loc[:, list(EVENT_COLUMNS)]
+
+
+def _times(te: Table, ae: Table | None, number: pd.Series, notes: list[str]) -> pd.DataFrame:
+    code = te.words("PARAMCD")
+    mine = np.isin(code, list(PARAMETERS))
+    if (~mine).any():
+        others = ", ".join(map(str, pd.unique(code[~mine])[:6]))
+        notes.append(f"adtte: {int((~mine).sum())} rows of other parameters ({others}) are not used")
+    unit = time_unit(te)[1][mine]
+    if np.isin(unit, ["MONTH", "MONTHS"]).any():
+        notes.append(f"adtte: a month is {DAYS['MONTH']} days")
+    event = te.column("CNSR")[mine] == 0
+    time = te.column("AVAL")[mine] * np.array([days_of(u) for u in unit], dtype=float)
+    kind = np.array([PARAMETERS[c] for c in code[mine]], dtype=object)
+    grade = np.full(len(kind), np.nan)
+    if ae is not None:
+        first = first_severe(ae)["grade"]
+        grade = np.where((kind == "infection") & event, first.reindex(te.subject[mine]).to_numpy(float), np.nan)
+    reason = np.where(event, te.words("EVNTDESC")[mine], te.words("CNSDTDSC")[mine])
+    return _event_table(te.subject[mine], number, kind, time, event, grade, reason)
+
+
+def _infections(tables: dict[str, Table], number: pd.Series, notes: list[str]) -> pd.DataFrame:
+    """Return the first severe infection of each subject from adae, censored at the end of treatment + 28 days or follow-up."""
+    ae, sl = tables["adae"], tables["adsl"]
+    end = np.fmin(sl.column("LSTFUDY"), sl.column("TRTEDY") + 28.0)
+    first = first_severe(ae).reindex(sl.subject)
+    event = first["day"].notna().to_numpy()
+    day = np.where(event, first["day"].to_numpy(float), end)
+    known = np.isfinite(day)
+    notes.append(
+        "infections come from adae (no TTINF3 in adtte), to whole days, censored at the end of treatment + 28 days or of "
+        f"follow-up, whichever is first (assumed); {int((~known).sum())} subjects without either are left out"
+    )
+    word = np.where(event, "INFECTION", "END OF SAFETY FOLLOW-UP")
+    kind = np.full(int(known.sum()), "infection", dtype=object)
+    return _event_table(
+        sl.subject[known],
+        number,
+        kind,
+        day[known] - 1.0,
+        event[known],
+        first["grade"].to_numpy(float)[known],
+        word[known],
+    )
+
+
+def _treatment_end(sl: Table, number: pd.Series, notes: list[str]) -> pd.DataFrame:
+    state = sl.words("EOTSTT")
+    months, day = sl.column("TRTDURM") * DAYS["MONTH"], sl.column("TRTEDY") - 1.0
+    time = np.where(np.isfinite(months), months, day)
+    known = (state != "") & np.isfinite(time)
+    if (known & ~np.isfinite(months)).any():
+        notes.append("the end of treatment is known to whole days (TRTEDY)")
+    if not known.all() and sl.has("EOTSTT"):
+        notes.append(
+            f"{int((~known).sum())} subjects without a state of treatment (EOTSTT) or its day have no end of treatment"
+        )
+    event = np.array([STATES[s] == 1 for s in state[known]], dtype=bool)
+    reason = np.where(event, sl.words("DCTREAS")[known], state[known])
+    kind = np.full(int(known.sum()), "end of treatment", dtype=object)
+    return _event_table(sl.subject[known], number, kind, time[known], event, np.full(len(kind), np.nan), reason)
+
+
+def _event_table(subject, number: pd.Series, kind, time, event, grade, reason) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "patient": number.reindex(subject).to_numpy(int), "id": subject, "kind": kind, "time": np.asarray(time, float),
+            "event": np.asarray(event).astype(int), "grade": pd.array(np.asarray(grade, float), dtype="Int64"),
+            "reason": np.asarray(reason, dtype=object),
+        }
+    )  # fmt: skip

@@ -1,0 +1,103 @@
+"""What was understood of patient tables, in lines to read; and the same as CSV tables."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from .patient_data import HOURS_PER_DAY, OBSERVABLES, PatientData, is_dose
+
+UNITS = {"concentration": "amount unit/L", "anc": "10^9/L"}
+MOST_WORDS = 6
+FORMULA = ("=", "+", "-", "@")
+"""A text that begins so is a formula to a spreadsheet."""
+
+
+def _range(x: np.ndarray) -> str:
+    return f"{x.min():.4g} to {x.max():.4g}, median {np.median(x):.4g}"
+
+
+def summary(data: PatientData) -> Iterator[str]:
+    """Yield the lines that tell patients, doses, observations, events, covariates, follow-up and notes."""
+    n, doses = len(data.ids), data.doses()
+    yield f"patients: {n}"
+    yield f"doses: {doses.sum()} (ADDL written out) in {(doses > 0).sum()} patients; {(doses == 0).sum()} without a dose"
+    rows = [(r.evid, r.ss, r.rate) for r in data.records]
+    steady, infused, resets = (
+        sum(int((f(e, s, r)).sum()) for e, s, r in rows)
+        for f in (lambda e, s, r: s > 0, lambda e, s, r: r > 0, lambda e, s, r: (e == 3) | (e == 4))
+    )
+    if steady or infused or resets:
+        yield f"  of the records, {steady} at steady state, {infused} infusions, {resets} resets"
+    amounts = np.concatenate([r.amt[is_dose(r)] for r in data.records])
+    if len(amounts):
+        yield f"  amount {_range(amounts)}"
+    for observable in OBSERVABLES:
+        o = data.observations.loc[data.observations["observable"] == observable]
+        if len(o) == 0:
+            yield f"{observable}: none"
+            continue
+        censored = o["censored"].to_numpy(bool)
+        value = o.loc[~censored, "value"].to_numpy(float)
+        measured = f"{_range(value)} {UNITS[observable]}" if len(value) else "none above the limit"
+        yield (
+            f"{observable}: {len(o)} in {o['patient'].nunique()} patients; {measured}; "
+            f"{int(censored.sum())} below the limit of quantification"
+        )
+        days = o["time"].to_numpy(float) / HOURS_PER_DAY
+        yield f"  days {days.min():.4g} to {days.max():.4g}"
+    for kind, e in data.events.groupby("kind", sort=False):
+        yield f"{kind}: {int(e['event'].sum())} events, {int((e['event'] == 0).sum())} censored; days {_range(e['time'].to_numpy(float))}"
+    if len(data.exposure):
+        x = data.exposure
+        held = int(x.loc[x["held"], "days"].sum())
+        yield f"daily doses: {int(x['days'].sum())} planned days, {held} of them on hold"
+    for name in data.covariates.columns:
+        yield _covariate(str(name), pd.Series(data.covariates[name]))
+    follow_up = data.follow_up()
+    yield f"follow-up: days {_range(follow_up)}"
+    for note in data.notes:
+        yield f"note: {note}"
+
+
+def _covariate(name: str, column: pd.Series) -> str:
+    missing = int(column.isna().sum())
+    lacking = f"; missing in {missing}" if missing else ""
+    there = column.dropna()
+    if len(there) == 0:
+        return f"covariate {name}: missing in all"
+    if is_numeric_dtype(column):
+        return f"covariate {name}: {_range(there.to_numpy(float))}{lacking}"
+    counts = there.value_counts()
+    told = ", ".join(f"{word!r} {count}" for word, count in counts.head(MOST_WORDS).items())
+    more = f" and {len(counts) - MOST_WORDS} more" if len(counts) > MOST_WORDS else ""
+    return f"covariate {name}: {told}{more}{lacking}"
+
+
+def inert(table: pd.DataFrame) -> pd.DataFrame:
+    """Return ``table`` with an apostrophe before every text that a spreadsheet would take for a formula."""
+    words = [c for c in table.columns if table[c].dtype == object]
+    return table.assign(
+        **{c: table[c].map(lambda x: f"'{x}" if isinstance(x, str) and x.startswith(FORMULA) else x) for c in words}
+    )
+
+
+def write_tables(data: PatientData, out: Path) -> list[str]:
+    """Write the canonical tables as CSV into ``out``, all of them or none; return their names with rows."""
+    part = out.absolute().parent / f".{out.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    told = []
+    try:
+        for name, table in data.tables().items():
+            inert(table).to_csv(part / f"{name}.csv", index=False, lineterminator="\n")
+            told.append(f"{name} {len(table)}")
+        if out.exists():
+            out.rmdir()  # empty: check_new
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return told
