@@ -60,7 +60,9 @@ class Schedule(NamedTuple):
     """1 where the dose counts: given in an earlier row, and not wiped out since."""
 
 
-def _check(r: Records) -> None:
+def check(r: Records) -> None:
+    """Raise Unsupported at the first record that this engine does not handle."""
+
     def fail(i: int, why: str) -> None:
         raise Unsupported(f"record {i + 1}: {why}")
 
@@ -83,7 +85,9 @@ def _check(r: Records) -> None:
             fail(i, "a dose without AMT")
 
 
-class _Dose(NamedTuple):
+class Dose(NamedTuple):
+    """One dose, ADDL written out; times in h."""
+
     time: float
     amount: float
     duration: float
@@ -94,7 +98,8 @@ class _Dose(NamedTuple):
     """Row from which it no longer counts."""
 
 
-def _doses(r: Records) -> list[_Dose]:
+def doses(r: Records) -> list[Dose]:
+    """Return every dose of one patient, further doses (ADDL) among them, in row order."""
     wipes = [
         i
         for i in range(len(r.time))
@@ -108,7 +113,7 @@ def _doses(r: Records) -> list[_Dose]:
         duration = float(r.amt[i] / r.rate[i]) if r.rate[i] > 0 else 0.0
         for k in range(int(r.addl[i]) + 1):
             out.append(
-                _Dose(
+                Dose(
                     float(r.time[i] + k * r.ii[i]), float(r.amt[i]), duration, float(r.ii[i]) if r.ss[i] and k == 0 else 0.0,
                     float(r.cmt[i] == CENTRAL), i, end,
                 )
@@ -124,13 +129,13 @@ def schedule(patients: list[Records]) -> Schedule:
     Unsupported: time going back, an infusion into the depot, RATE below 0, ADDL or SS without II, a dose without AMT.
     """
     for r in patients:
-        _check(r)
-    doses = [_doses(r) for r in patients]
+        check(r)
+    every = [doses(r) for r in patients]
     rows = [np.flatnonzero(np.asarray(r.evid) == OBSERVATION) for r in patients]
-    shape = len(patients), max(1, *(len(d) for d in doses)), max(1, *(len(x) for x in rows))
+    shape = len(patients), max(1, *(len(d) for d in every)), max(1, *(len(x) for x in rows))
     arrays = np.zeros((5, shape[0], shape[1]))
     at, seen = np.zeros((shape[0], shape[2])), np.zeros((shape[0], shape[2], shape[1]))
-    for p, (r, given, observed) in enumerate(zip(patients, doses, rows, strict=True)):
+    for p, (r, given, observed) in enumerate(zip(patients, every, rows, strict=True)):
         for j, d in enumerate(given):
             arrays[:, p, j] = d[:5]
             # A further dose (ADDL) at the time of a row comes before it, as NONMEM orders it.

@@ -1,0 +1,139 @@
+"""The Friberg-Karlsson course in hours, driven by a drug's concentration in closed form.
+
+Steps are those of mesh.py. Within a step the amounts are exact (disposition.py); the marrow takes the step of friberg.py
+with the exact mean of the drug's effect over both its parts, by quadrature. Between the ends of steps counts are a cubic
+through values and slopes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from . import friberg
+from .disposition import Amounts, Rates, decayed, infused
+from .mesh import Mesh, Read
+from .neutrophils import TR_SHARE
+
+NODES = 4
+"""Points of the quadrature in each part of a step."""
+UNROLL = 4
+"""Steps of the scan that are compiled as one."""
+Effect = Callable[[Any], Any]
+"""Concentration -> effect on proliferation, 0 to 1."""
+
+
+def linear(slope) -> Effect:
+    """Return the effect min(1, slope x concentration)."""
+    return lambda c: jnp.minimum(slope * c, 1.0)
+
+
+def emax(largest, ec50, hill=1.0) -> Effect:
+    """Return the effect largest c^hill / (ec50^hill + c^hill)."""
+
+    def of(c):
+        # From the logarithm, whose gradient is finite where there is no drug.
+        x = hill * (jnp.log(jnp.maximum(c, 1e-30)) - jnp.log(ec50))
+        return largest * jax.nn.sigmoid(x)
+
+    return of
+
+
+class Course(NamedTuple):
+    """States at the beginning of each step, shape ``steps patients``, after what it was given."""
+
+    amounts: Amounts
+    blood: Float[Array, "steps patients"]
+    """C = ANC / ANC0."""
+    slope: Float[Array, "steps patients"]
+    """Of C, 1/h."""
+
+
+def _nodes() -> tuple[np.ndarray, np.ndarray]:
+    """Return points in a step (shares of it) and the weights of the means over its two parts, shape ``2 points``.
+
+    The first part follows a dose, so its points crowd at its beginning: Gauss-Legendre in the square root of time.
+    """
+    x, w = np.polynomial.legendre.leggauss(NODES)
+    x, w = 0.5 * (x + 1.0), 0.5 * w
+    first, second = TR_SHARE * x**2, TR_SHARE + (1.0 - TR_SHARE) * x
+    weights = np.zeros((2, 2 * NODES))
+    weights[0, :NODES], weights[1, NODES:] = 2.0 * x * w, w
+    return np.concatenate([first, second]), weights
+
+
+def _responses(r: Rates, length, shape) -> Array:
+    """Return what one unit in depot, central, peripheral and of infusion rate makes of each, ``length`` later.
+
+    Shape ``4 3 *shape``: from, to.
+    """
+    one, zero = jnp.ones(shape), jnp.zeros(shape)
+    units = (Amounts(one, zero, zero), Amounts(zero, one, zero), Amounts(zero, zero, one))
+    return jnp.stack([*(jnp.stack(decayed(u, r, length)) for u in units), jnp.stack(infused(one, r, length))])
+
+
+def course(m: Mesh, r: Rates, volume, effect: Effect, marrow: friberg.Marrow, bioavailability=1.0) -> Course:
+    """Return the course of every patient.
+
+    Parameters
+    ----------
+    r: rate constants, 1/h, shape ``patients`` each.
+    volume: of the central compartment, L.
+    effect: of the concentration (amount / volume) on proliferation.
+    marrow: rates in 1/h, shape ``patients``.
+    """
+    shape = m.length.shape
+    share, weights = _nodes()
+    over = _responses(r, m.length, shape)
+    at = share[:, None, None] * m.length
+    # Only what reaches central matters within a step.
+    within = _responses(r, at, at.shape)[:, 1] / volume
+    first_weights, second_weights = jnp.asarray(weights)[:, :, None]
+
+    def step(state, xs):
+        drug, chain = state
+        h, depot, central, rate, keep, over, within = xs
+        drug = drug * keep + jnp.stack([depot, central, jnp.zeros_like(depot)]) * bioavailability
+        reset = friberg.baseline(marrow, h.shape)
+        chain = jax.tree.map(lambda a, b: keep * a + (1.0 - keep) * b, chain, reset)
+        sources = jnp.concatenate([drug, rate[None]])
+        e = effect(jnp.einsum("in,ijn->jn", sources, within))
+        block = (first_weights * e).sum(axis=0), (second_weights * e).sum(axis=0)
+        slope = marrow.k_transit * (chain.t3 - chain.blood)
+        after = friberg.step(chain, 0.0, block, 0.0, marrow, h)
+        return (jnp.einsum("in,ijn->jn", sources, over), after), (drug, chain.blood, slope)
+
+    begin = jnp.zeros((3, shape[1])), friberg.baseline(marrow, (shape[1],))
+    xs = (m.length, m.to_depot, m.to_central, m.rate, m.keep, jnp.moveaxis(over, 2, 0), jnp.moveaxis(within, 2, 0))
+    _, (drug, blood, slope) = jax.lax.scan(step, begin, jax.tree.map(jnp.asarray, xs), unroll=UNROLL)
+    return Course(Amounts(*jnp.moveaxis(drug, 1, 0)), blood, slope)
+
+
+def concentrations(
+    c: Course, m: Mesh, read: Read, r: Rates, volume, infusions: bool
+) -> Float[Array, "patients observations"]:
+    """Return the concentration in central at each observation; arguments as in ``course``.
+
+    ``infusions`` tells whether any dose is one.
+    """
+    who = np.arange(read.step.shape[0])[:, None]
+    a = Amounts(*(x[read.step, who] for x in c.amounts))
+    by_patient = Rates(*(jnp.asarray(x)[..., None] for x in r))
+    central = decayed(a, by_patient, read.elapsed).central
+    if infusions:
+        central = central + infused(jnp.asarray(m.rate)[read.step, who], by_patient, read.elapsed).central
+    return central / jnp.asarray(volume)[..., None]
+
+
+def blood_at(c: Course, m: Mesh, read: Read) -> Float[Array, "patients observations"]:
+    """Return C = ANC / ANC0 at each observation."""
+    who = np.arange(read.step.shape[0])[:, None]
+    before, after = (read.step, who), (read.step + 1, who)
+    h = jnp.asarray(m.length)[before]
+    s = read.elapsed / h
+    y0, y1, d0, d1 = c.blood[before], c.blood[after], c.slope[before], c.slope[after]
+    a, b = h * d0 - (y1 - y0), (y1 - y0) - h * d1
+    return y0 + s * (y1 - y0) + s * (1.0 - s) * ((1.0 - s) * a + s * b)

@@ -1,0 +1,63 @@
+"""Individual effects and residual errors: densities against scipy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mezikd.model.population import (
+    Spread,
+    coordinates_of,
+    correlation_root,
+    correlations,
+    effects_of,
+    root_to_coordinates,
+)
+from mezikd.model.residual import log_likelihood
+from scipy import stats
+
+SD = np.array([0.2, 0.5, 0.9])
+R = np.array([[1.0, 0.4, -0.2], [0.4, 1.0, 0.1], [-0.2, 0.1, 1.0]])
+SPREAD = Spread(jnp.asarray(SD), jnp.asarray(np.linalg.cholesky(R)))
+TYPICAL = np.array([1.0, -2.0, 0.3])
+
+
+@pytest.mark.parametrize("centred", [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+def test_density_of_coordinates_is_that_of_the_effects(centred):
+    """Multivariate normal of the effects times the Jacobian of the coordinates, centred or not."""
+    c = np.array(centred)
+    u = np.random.default_rng(1).normal(size=(7, 3))
+    eta, density = effects_of(u, TYPICAL, SPREAD, c)
+    eta = np.asarray(eta)
+    np.testing.assert_allclose(coordinates_of(eta, TYPICAL, SPREAD, c), u, rtol=1e-12)
+    normal = stats.multivariate_normal(cov=np.diag(SD) @ R @ np.diag(SD)).logpdf(eta)
+    jacobian = np.linalg.det(np.asarray(jax.jacobian(lambda x: effects_of(x[None], TYPICAL, SPREAD, c)[0][0])(u[0])))
+    np.testing.assert_allclose(density, normal + np.log(jacobian), rtol=1e-10)
+
+
+def test_correlation_prior():
+    """LKJ(1) is flat over correlations of two effects: the density of r is 1/2; coordinates go back and forth."""
+    x = jnp.linspace(-2.0, 2.0, 9)[:, None]
+
+    def of(x):
+        root, prior = correlation_root(x, 2, 1.0)
+        return (root @ root.T)[0, 1], prior
+
+    r, prior = jax.vmap(of)(x)
+    slope = jax.vmap(jax.jacobian(lambda x: of(x)[0]))(x)[:, 0]
+    np.testing.assert_allclose(np.exp(prior) / np.abs(slope), 0.5, rtol=1e-6)
+    assert np.all(np.diff(np.asarray(r)) > 0.0)
+    y = root_to_coordinates(jnp.asarray(np.linalg.cholesky(R)))
+    assert y.shape == (correlations(3),)
+    np.testing.assert_allclose(correlation_root(y, 3, 1.0)[0], np.linalg.cholesky(R), atol=1e-8)
+
+
+def test_residual_errors_against_scipy():
+    y, f, sd = np.array([0.4, 2.0, 7.0]), np.array([0.5, 1.5, 7.5]), 0.3
+    seen, below = np.zeros(3), np.ones(3)
+    log_normal = stats.lognorm(sd, scale=f)
+    np.testing.assert_allclose(log_likelihood(y, f, sd, "lognormal", seen), log_normal.logpdf(y), rtol=1e-12)
+    np.testing.assert_allclose(log_likelihood(y, f, sd, "lognormal", below), log_normal.logcdf(y), rtol=1e-10)
+    for error, scale in (("proportional", sd * f), ("additive", sd)):
+        normal = stats.norm(f, scale)
+        np.testing.assert_allclose(log_likelihood(y, f, sd, error, seen), normal.logpdf(y), rtol=1e-12)
+        np.testing.assert_allclose(log_likelihood(y, f, sd, error, below), normal.logcdf(y), rtol=1e-10)
