@@ -16,6 +16,7 @@ from .commands_simulate import simulate
 from .commands_structures import compare
 from .commands_tables import tables
 from .errors import InputError, input_error
+from .patient_settings import has_tables, with_patient_overrides
 from .places import built_in_fit, check_out, find_posterior
 
 DONE, BAD_INPUT, GATE_FAILED, INTERRUPTED = 0, 2, 3, 130
@@ -79,9 +80,11 @@ def fit(
         ),
     ] = None,
 ) -> None:
-    """Fit the model to the reported numbers of a trial.
+    """Fit the model to the reported numbers of a trial, or to patients' own tables: fit.toml with a section [tables].
 
     Example: mezikd fit --out runs/successor2 --chains 4 --draws 500
+
+    Example: mezikd fit my_patients --out runs/my_patients
     """
     given = {
         "chains": chains,
@@ -97,6 +100,13 @@ def fit(
     overrides: dict[str, int | str] = {name: value for name, value in given.items() if value is not None}
     folder = built_in_fit() if folder is None else folder
     check_out(out)
+    if has_tables(folder):
+        patients = with_patient_overrides(folder, overrides)
+        from .patient_fit import run_patient_fit
+
+        if not run_patient_fit(folder, out, patients, restart):
+            raise typer.Exit(GATE_FAILED)
+        return
     validate(folder, overrides)
     from .pipeline import run_fit
 

@@ -55,10 +55,10 @@ def mixed(z: np.ndarray) -> bool:
 
 
 def diagnose(posterior: xr.Dataset, energy: np.ndarray, diverging: np.ndarray, **timing) -> Diagnostics:
-    """Return the diagnostics of ``posterior`` (chain, draw); ``energy`` and ``diverging`` have the same shape."""
-    rhat = {k: float(v) for k, v in az.rhat(posterior).items()}
-    bulk = {k: float(v) for k, v in az.ess(posterior, method="bulk").items()}
-    tail = {k: float(v) for k, v in az.ess(posterior, method="tail").items()}
+    """Return the diagnostics of ``posterior`` (chain, draw, ...); ``energy`` and ``diverging`` have shape (chain, draw)."""
+    rhat = {k: float(v.max()) for k, v in az.rhat(posterior).items()}
+    bulk = {k: float(v.min()) for k, v in az.ess(posterior, method="bulk").items()}
+    tail = {k: float(v.min()) for k, v in az.ess(posterior, method="tail").items()}
     steps = np.diff(energy, axis=1)
     bfmi = float((np.square(steps).mean(axis=1) / energy.var(axis=1)).min())
     worst = max(rhat, key=lambda k: rhat[k] if np.isfinite(rhat[k]) else np.inf)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -36,14 +37,14 @@ def _fingerprint(problem: Problem) -> str:
     return json.dumps({"settings": problem.settings.model_dump(), "files": problem.texts()}, sort_keys=True)
 
 
-def prepare_folder(problem: Problem, out: Path, restart: bool) -> bool:
-    """Make ``out`` ready and return whether an unfinished run of the same fit is there to go on with.
+def prepare_folder(fingerprint: str, out: Path, restart: bool) -> bool:
+    """Make ``out`` ready and return whether an unfinished run of the same fit, by its ``fingerprint``, is there to go on with.
 
     Raises
     ------
     InputError: ``out`` holds a finished fit, or an unfinished one of other evidence or settings.
     """
-    work, fingerprint = out / UNFINISHED, _fingerprint(problem)
+    work = out / UNFINISHED
     if restart:
         shutil.rmtree(work, ignore_errors=True)
     elif (out / "posterior.nc").exists():
@@ -101,7 +102,7 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
     begin = time.perf_counter()
     keep_memory()
     problem = load_problem(folder, overrides)
-    resumes = prepare_folder(problem, out, restart)
+    resumes = prepare_folder(_fingerprint(problem), out, restart)
     work, s = out / UNFINISHED, problem.settings.sampler
     if resumes:
         console.print(f"going on with the unfinished fit in {out} (--restart begins anew)")
@@ -122,7 +123,7 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
         sampler = future.result()
     console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
     gradient.data = geometry.data
-    sampled = sample(sampler, geometry, gradient, work, problem.parameters, console)
+    sampled = sample(sampler, geometry, gradient, work, partial(prior_scaled, parameters=problem.parameters), console)
     stacked, gradients, sampling_seconds = sampled
     parallel = min(s.chains, CORES)
     diagnostics = diagnose(

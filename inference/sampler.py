@@ -115,7 +115,7 @@ class Sampler:
             return jax.lax.scan(one, state, None, length=BLOCK)
 
         zeros: Any = partial(jax.ShapeDtypeStruct, dtype=jnp.float64)
-        shapes = jax.tree.map(lambda x: zeros(np.shape(x)), data)
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), data)
         geometry = Geometry(zeros((n,)), zeros((n, n)), shapes)
         key = jax.eval_shape(lambda: jax.random.PRNGKey(0))
         state = jax.eval_shape(begin, key, zeros((n,)), geometry)

@@ -10,11 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from mezikd.model.parameters import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .coordinates import prior_scaled
 from .diagnostics import mixed
 from .files import load_pickle, save_pickle
 from .mode import CORES, Gradient
@@ -30,7 +28,7 @@ class Sampled(NamedTuple):
     """What sampling gives."""
 
     draws: Draws
-    """Kept draws, prior-scaled coordinates; leading axes: chains, draws."""
+    """Kept draws; leading axes: chains, draws."""
     gradients: int
     """Of all chains, warm-up included."""
     seconds: float
@@ -41,10 +39,10 @@ def sample(
     geometry: Geometry,
     gradient: Gradient,
     work: Path,
-    parameters: tuple[Parameter, ...],
+    kept_as: Callable[[np.ndarray], Any],
     console: Console,
 ) -> Sampled:
-    """Return the kept draws of every chain.
+    """Return the kept draws of every chain; ``kept_as`` turns the sampler's coordinates into those that are kept.
 
     While R-hat or an effective sample size misses the gate, all chains go on by MORE_BLOCKS, up to ``more_draws`` further
     draws each: the same chains, nothing dropped. Blocks are saved in ``work`` as they come, so an interrupted run goes on.
@@ -86,7 +84,7 @@ def sample(
         while True:
             _, chains = run("chain", better, kept, pilot + adapt, starts)
             chains = [blocks[:kept] for blocks in chains]  # a resumed run may have more of some
-            draws = _stacked(chains, parameters, s.draws if kept == s.draw_blocks() else None)
+            draws = _stacked(chains, kept_as, s.draws if kept == s.draw_blocks() else None)
             if kept >= most or mixed(draws.z):
                 break
             kept = min(kept + MORE_BLOCKS, most)
@@ -97,8 +95,8 @@ def sample(
     return Sampled(draws, gradients, time.perf_counter() - begin)
 
 
-def _stacked(chains: list[list[Draws]], parameters: tuple[Parameter, ...], draws: int | None) -> Draws:
-    """Return the first ``draws`` of each chain side by side, in prior-scaled coordinates."""
+def _stacked(chains: list[list[Draws]], kept_as: Callable[[np.ndarray], Any], draws: int | None) -> Draws:
+    """Return the first ``draws`` of each chain side by side, in the coordinates that are kept."""
     joined = [[np.concatenate(x)[:draws] for x in zip(*blocks, strict=True)] for blocks in chains]
     stacked = Draws(*(np.stack(x) for x in zip(*joined, strict=True)))
-    return stacked._replace(z=np.asarray(prior_scaled(stacked.z, parameters)))
+    return stacked._replace(z=np.asarray(kept_as(stacked.z)))

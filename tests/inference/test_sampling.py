@@ -30,7 +30,7 @@ def run():
 
     def call(folder, draws: int, more: int):
         sampler.settings = SamplerSettings(chains=2, warmup=75, draws=draws, more_draws=more, seed=3)
-        return sample(sampler, geometry, gradient, folder, (), QUIET)
+        return sample(sampler, geometry, gradient, folder, np.asarray, QUIET)
 
     return call
 

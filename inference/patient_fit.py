@@ -1,0 +1,130 @@
+"""The fit to patients' own data from folder to results; blocks of draws are saved as they come, results when complete."""
+
+import json
+import shutil
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from mezikd.model.dosing_events import Unsupported
+from rich.console import Console
+
+from . import patient_results as results
+from .diagnostics import diagnose
+from .errors import input_error
+from .figures_patients import individual_fits, predictive_check
+from .files import load_pickle, save_pickle, write_whole
+from .mode import CORES
+from .patient_problem import build
+from .patient_settings import PatientFit
+from .patient_start import Gradient, find_start
+from .patient_tables import read_patients
+from .pipeline import UNFINISHED, prepare_folder
+from .posterior_file import device_name, save
+from .processor import keep_memory
+from .sampler import Geometry, SamplerSettings, build_in_background
+from .sampling import sample
+
+console = Console(stderr=True, highlight=False)
+
+
+def load(folder: Path, settings: PatientFit):
+    """Return the patients' tables, the log-density and what it is given.
+
+    Raises
+    ------
+    InputError: a mistake in a table, a covariate that is missing, or records that the model does not handle.
+    """
+    path = folder / settings.tables.file
+    tables = read_patients(path, {int(k): v for k, v in settings.tables.dvid.items()})
+    for name, p in settings.parameters.items():
+        for column in p.covariates:
+            known = tables.covariates
+            if column not in known or known[column].dtype.kind != "f" or not (known[column] > 0).all():
+                remedy = "name a column of numbers above 0 without gaps"
+                raise input_error(
+                    folder / "fit.toml", f"covariate '{column}' of {name} cannot be used", remedy,
+                    allowed=", ".join(c for c in known if known[c].dtype.kind == "f") or "none in the table",
+                )  # fmt: skip
+    try:
+        target, data = build(settings, tables)
+    except Unsupported as error:
+        raise input_error(path, f"not supported: {error}", "see `mezikd tables --help`") from None
+    if not {"concentration", "anc"} & set(tables.observations["observable"]):
+        raise input_error(path, "holds no observation", "give concentrations or neutrophil counts")
+    return tables, target, data
+
+
+def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool) -> bool:
+    """Fit the patients in ``folder`` into ``out``; return whether the convergence gate was passed.
+
+    Raises
+    ------
+    InputError: as ``load``, or ``out`` holds another fit.
+    """
+    begin = time.perf_counter()
+    keep_memory()
+    tables, target, data = load(folder, settings)
+    table = folder / settings.tables.file
+    fingerprint = json.dumps({"settings": settings.model_dump(), "table": results.digest(table)}, sort_keys=True)
+    work = out / UNFINISHED
+    if prepare_folder(fingerprint, out, restart):
+        console.print(f"going on with the unfinished fit in {out} (--restart begins anew)")
+    counted = tables.observations["observable"].value_counts()
+    said = ", ".join(f"{n} {'counts' if o == 'anc' else 'concentrations'}" for o, n in counted.items())
+    console.print(f"{settings.study.name}: {target.patients} patients, {said}, {target.dimensions} coordinates")
+    s = SamplerSettings(**settings.sampler.model_dump())
+    data = jax.tree.map(jnp.asarray, data)
+    future = build_in_background(target.log_density, target.dimensions, data, s)
+    gradient = Gradient(target, data)
+    start = load_pickle(work / "start.pickle")
+    if start is None:
+        with console.status("modes of patients, curvature"):
+            start = jax.tree.map(np.asarray, find_start(target, data, gradient, lambda _: None))
+        save_pickle(work / "start.pickle", start)
+    data = jax.tree.map(jnp.asarray, start.data)
+    gradient.data = data
+    geometry = Geometry(jnp.asarray(start.x), jnp.asarray(start.whiten), data)
+    console.print(f"{time.perf_counter() - begin:.0f} s: modes and curvature")
+    with console.status("compiling the sampler"):
+        sampler = future.result()
+    console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
+    sampled = sample(sampler, geometry, gradient, work, np.asarray, console)
+    console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
+    draws = sampled.draws
+    tree = results.build_tree(target, data, tables, draws, folder, settings, time.perf_counter() - begin)
+    diagnostics = diagnose(
+        results.scalars(tree),
+        draws.energy,
+        draws.diverging,
+        seconds=0.0,
+        gradient_ms=1e3 * sampled.seconds * min(s.chains, CORES) / max(sampled.gradients, 1),
+        gradients=sampled.gradients + int(start.gradients),
+        virtual_patients=0,
+        device=device_name(),
+        draws=draws.z.shape[1],
+        chains=s.chains,
+        mean_steps=float(draws.steps.mean()),
+        sampling_seconds=sampled.seconds,
+    )
+    (out / "figures").mkdir(exist_ok=True)
+    individual_fits(tree, tables, out / "figures")
+    predictive_check(tree, tables, out / "figures")
+    parameters = results.parameter_table(tree, target, start.shrinkage)
+    patients = results.patient_table(tree)
+    loo = results.left_out(tree)
+    diagnostics = replace(diagnostics, seconds=time.perf_counter() - begin)
+    write_whole(out / "diagnostics.json", lambda p: p.write_text(json.dumps(asdict(diagnostics), indent=1) + "\n"))
+    write_whole(out / "parameters.csv", lambda p: parameters.to_csv(p, index=False, float_format="%.5g"))
+    write_whole(out / "patients.csv", lambda p: patients.to_csv(p, index=False, float_format="%.5g"))
+    write_whole(out / "loo.csv", lambda p: loo.to_csv(p, index=False, float_format="%.4g"))
+    text = results.summary_text(settings, target, tables, diagnostics, parameters, loo)
+    write_whole(out / "summary.md", lambda p: p.write_text(text, "utf-8"))
+    save(tree, out / "posterior.nc")
+    shutil.rmtree(work)
+    console.print(f"gate: {diagnostics.gate} {diagnostics.failed}".rstrip())
+    console.print(f"{out / 'summary.md'} ({diagnostics.seconds:.0f} s)")
+    return diagnostics.gate == "pass"

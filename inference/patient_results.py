@@ -1,0 +1,242 @@
+"""What a fit to patients' own data gives: the file of draws, tables, summary."""
+
+import hashlib
+import json
+import warnings
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import arviz as az
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.stats import halfcauchy, halfnorm, lognorm
+
+from .diagnostics import Diagnostics
+from .importance import TRUSTED
+from .patient_data import PatientData
+from .patient_settings import MEANING, UNITS, PatientFit
+from .patient_target import OBSERVABLES, Inputs, PatientTarget
+from .posterior_file import FORMAT, PACKAGES, device_name
+from .sampler import Draws
+from .summary import MOVED, QUANTILES
+
+KIND = "patients"
+PREDICTED = 200
+"""Draws, at most, of which predictions are kept."""
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the files of a folder."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files if f.is_file())).hexdigest()
+
+
+def scalars(tree: xr.DataTree) -> xr.Dataset:
+    """Return the posterior of what is one number a draw, and of each patient's parameters, without what is fixed."""
+    data = tree["posterior"].to_dataset()
+    return data.drop_vars([k for k in data if float(data[k].std()) == 0.0])
+
+
+def build_tree(
+    target: PatientTarget,
+    data: Inputs,
+    tables: PatientData,
+    draws: Draws,
+    folder: Path,
+    settings: PatientFit,
+    seconds: float,
+) -> xr.DataTree:
+    """Return the DataTree of a fit: population, SDs, correlations, residual SDs, patients' parameters, predictions."""
+    k = len(target.effects)
+
+    def read(x):
+        shared = target.shared(x)
+        eta, _ = target.etas(x, shared, data)
+        out = {n: jnp.exp(v) for n, v in shared.log_typical.items()}
+        out |= {f"power_{n.replace(' ', '_')}": shared.powers[n] for n in target.powers}
+        out |= {f"sd_{n}": shared.spread.sd[i] for i, n in enumerate(target.effects)}
+        r = target.correlation(shared, data)
+        if settings.effects.correlation == "lkj":
+            out |= {
+                f"correlation_{a}_{b}": r[i, j]
+                for i, a in enumerate(target.effects) for j, b in enumerate(target.effects) if i < j
+            }  # fmt: skip
+        out |= {f"error_{o}": shared.residual[o] for o in OBSERVABLES if o in data.observed}
+        own = target.patients_parameters(shared, eta, data)
+        return out, {n: own[n] for n in target.settings.parameters}, target.of_patients(shared, eta, data)
+
+    def predict(given):
+        x, z = given
+        shared = target.shared(x)
+        eta, _ = target.etas(x, shared, data)
+        spread, _ = target.in_order(shared, data)
+        others = ((z @ spread.root.T) * spread.sd)[:, jnp.argsort(data.order)]
+        of = [target.predictions(target.patients_parameters(shared, e, data), data) for e in (eta, others)]
+        return *of, shared.residual
+
+    chains, length, _ = draws.z.shape
+    flat = jnp.asarray(draws.z.reshape(chains * length, -1))
+    population, own, pointwise = jax.lax.map(jax.jit(read), flat)
+    coords = {"chain": np.arange(chains), "draw": np.arange(length), "patient": list(tables.ids)}
+
+    def by_chain(v):
+        return np.asarray(v).reshape(chains, length, *np.shape(v)[1:])
+
+    posterior = {n: (("chain", "draw"), by_chain(v), {"unit": UNITS.get(n, "1")}) for n, v in population.items()}
+    posterior |= {
+        f"patient_{n}": (("chain", "draw", "patient"), by_chain(v), {"unit": UNITS[n]})
+        for n, v in own.items() if n in target.effects
+    }  # fmt: skip
+    every = max(1, chains * length // PREDICTED)
+    rng = np.random.default_rng([settings.sampler.seed, 7])
+    chosen = flat[::every]
+    effects = jnp.asarray(rng.standard_normal((len(chosen), target.patients, k)))
+    predicted, others, residual = jax.lax.map(jax.jit(predict), (chosen, effects))
+    observed, predictive, population_predictive, fitted = {}, {}, {}, {}
+    for name, o in data.observed.items():
+        dims = ("patient", f"{name}_number")
+        counts = np.asarray(o.counts) > 0
+        observed[name] = (dims, np.where(counts, np.asarray(o.value), np.nan))
+        observed[f"{name}_below"] = (dims, np.asarray(o.below) > 0)
+        x, error = np.asarray(predicted[name]), getattr(settings.residual, name).error
+        fitted[name] = (("draw", *dims), np.where(counts, x, np.nan))
+        sd = np.asarray(residual[name])[:, None, None]
+        for of, group in ((x, predictive), (np.asarray(others[name]), population_predictive)):
+            noise = sd * rng.standard_normal(x.shape)
+            new = of * np.exp(noise) if error == "lognormal" else of + noise * (of if error == "proportional" else 1.0)
+            group[name] = (("draw", *dims), np.where(counts, new, np.nan))
+    stats = {
+        "lp": draws.log_density, "energy": draws.energy, "acceptance_rate": draws.accept,
+        "n_steps": draws.steps, "diverging": draws.diverging,
+    }  # fmt: skip
+    pair = {k: coords[k] for k in ("chain", "draw")}
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": xr.Dataset(posterior, coords=coords),
+            "unconstrained_posterior": xr.Dataset({"x": (("chain", "draw", "coordinate"), draws.z)}, coords=pair),
+            "sample_stats": xr.Dataset({n: (("chain", "draw"), v) for n, v in stats.items()}, coords=pair),
+            "log_likelihood": xr.Dataset({"patients": (("chain", "draw", "patient"), by_chain(pointwise))}, coords=coords),
+            "fitted": xr.Dataset(fitted, coords={"patient": list(tables.ids)}),
+            "posterior_predictive": xr.Dataset(predictive, coords={"patient": list(tables.ids)}),
+            "population_predictive": xr.Dataset(population_predictive, coords={"patient": list(tables.ids)}),
+            "observed_data": xr.Dataset(observed, coords={"patient": list(tables.ids)}),
+            "constant_data": xr.Dataset({"centred": (("effect",), np.asarray(data.centred))}, coords={"effect": [target.effects[i] for i in np.asarray(data.order)]}) if k else xr.Dataset(),
+        }
+    )  # fmt: skip
+    tree.attrs.update(
+        mezikd_format=FORMAT,
+        kind=KIND,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=seconds,
+        seed=settings.sampler.seed,
+        device=device_name(),
+        versions=json.dumps({p: metadata.version(p) for p in PACKAGES}),
+        settings=settings.model_dump_json(),
+        tables_sha256=digest(folder / settings.tables.file),
+    )
+    return tree
+
+
+def _prior_quantiles(name: str, settings: PatientFit) -> list[float]:
+    """Return the prior quantiles of a shared parameter; NaN where they have no closed form."""
+    q = np.array(QUANTILES)
+    if name in settings.parameters:
+        p = settings.parameters[name]
+        return lognorm.ppf(q, p.spread, scale=p.centre).tolist() if p.spread else [p.centre] * 3
+    if name.startswith("sd_"):
+        s = settings.effects
+        return halfnorm.ppf(q * halfnorm.cdf(s.sd_upper / s.sd_scale), scale=s.sd_scale).tolist()
+    if name.startswith("error_"):
+        e = getattr(settings.residual, name.removeprefix("error_"))
+        return (halfnorm if e.prior == "half_normal" else halfcauchy).ppf(q, scale=e.scale).tolist()
+    return [float("nan")] * 3
+
+
+def parameter_table(tree: xr.DataTree, target: PatientTarget, shrinkage: np.ndarray) -> pd.DataFrame:
+    """Return parameters.csv: prior and posterior of what patients share, MCSE, contraction and shrinkage of effects.
+
+    contraction as in a fit to reported numbers (log scale); below MOVED a parameter is driven by its prior. shrinkage of
+    'sd_x' is the mean posterior variance of the patients' effects over the population's: near 1, their data say little.
+    """
+    posterior = tree["posterior"].to_dataset()
+    lines = []
+    shared = [n for n in posterior if posterior[n].ndim == 2]
+    summary = az.mcse(posterior[shared])
+    effects = dict(zip(target.effects, shrinkage, strict=True))
+    for n in shared:
+        x = posterior[n].to_numpy().ravel()
+        declared = target.settings.parameters.get(str(n))
+        contraction, driven = float("nan"), "data"
+        if declared is not None:
+            fixed = declared.spread == 0
+            contraction = float("nan") if fixed else 1.0 - float(np.log(x).var()) / declared.spread**2
+            driven = "fixed" if fixed else "prior" if contraction < MOVED else "data"
+        prior, post = _prior_quantiles(str(n), target.settings), np.quantile(x, QUANTILES)
+        name = str(n).removeprefix("sd_")
+        lines.append(
+            dict(
+                name=n, unit=UNITS.get(str(n), "1"), prior_q05=prior[0], prior_median=prior[1], prior_q95=prior[2],
+                posterior_q05=post[0], posterior_median=post[1], posterior_q95=post[2], mean=x.mean(), sd=x.std(ddof=1),
+                mcse=float(summary[n]), contraction=contraction, driven_by=driven,
+                shrinkage=effects.get(name, np.nan) if str(n).startswith("sd_") else np.nan,
+                meaning=MEANING.get(str(n), ""),
+            )
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def patient_table(tree: xr.DataTree) -> pd.DataFrame:
+    """Return patients.csv: median and 90 % interval of every patient's parameters."""
+    data = tree["posterior"].to_dataset()
+    lines = []
+    for name in (str(n) for n in data if str(n).startswith("patient_")):
+        low, median, high = data[name].quantile([0.05, 0.5, 0.95], dim=("chain", "draw")).to_numpy()
+        n = name.removeprefix("patient_")
+        lines += [(i, n, UNITS[n], *x) for i, *x in zip(data["patient"].to_numpy(), median, low, high, strict=True)]
+    return pd.DataFrame.from_records(lines, columns=["id", "parameter", "unit", "median", "pi90_low", "pi90_high"])
+
+
+def left_out(tree: xr.DataTree) -> pd.DataFrame:
+    """Return loo.csv: predictive density of each patient left out, and k-hat: above 0.7 it cannot be trusted."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # k-hat is in the table and in summary.md
+        found: Any = az.loo(tree, pointwise=True, var_name="patients")
+    elpd, k = np.asarray(found.elpd_i).ravel(), np.asarray(found.pareto_k).ravel()
+    ids = tree["log_likelihood"]["patient"].to_numpy()
+    return pd.DataFrame({"id": ids, "elpd": elpd, "khat": k, "trusted": k <= TRUSTED})
+
+
+def summary_text(
+    settings: PatientFit,
+    target: PatientTarget,
+    tables: PatientData,
+    d: Diagnostics,
+    parameters: pd.DataFrame,
+    loo: pd.DataFrame,
+) -> str:
+    """Return summary.md."""
+    s, m = settings.study, settings.model
+    counted = tables.observations["observable"].value_counts().to_dict()
+    shown = parameters[["name", "unit", "posterior_median", "posterior_q05", "posterior_q95", "driven_by"]]
+    prior = parameters.loc[parameters["driven_by"] == "prior", "name"].tolist()
+    rough = int((~loo["trusted"]).sum())
+    lines = [
+        f"# {s.name}: fit to patients' own data", "", f"{s.title}. {s.citation}", "",
+        f"{target.patients} patients, {', '.join(f'{n} {o}' for o, n in counted.items())} observations. "
+        f"Friberg's kill model, {m.compartments} compartment{'s'[: m.compartments - 1]}, {m.effect} effect of the concentration.",
+        "", f"Gate: **{d.gate}**{f' ({d.failed})' if d.failed else ''}. R-hat {d.max_rhat:.4f} at most, ESS at least "
+        f"{d.min_ess_bulk:.0f} bulk / {d.min_ess_tail:.0f} tail of {d.chains * d.draws}, {d.divergences} divergences, "
+        f"{d.gradients} gradients of {d.gradient_ms:.1f} ms, {d.seconds:.0f} s.", "",
+        f"Driven by the prior: {', '.join(prior) or 'no population parameter'}.",
+        f"Patients left out one at a time: elpd {loo['elpd'].sum():.1f}; {rough} of {len(loo)} with k-hat above {TRUSTED:g}"
+        f"{', so that sum is rough' if rough else ''} (loo.csv).", "",
+        "| parameter | unit | median | 5 % | 95 % | driven by |", "| --- | --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for n, unit, median, low, high, driven in shown.itertuples(index=False):
+        lines.append(f"| {n} | {unit} | {median:.4g} | {low:.4g} | {high:.4g} | {driven} |")
+    return "\n".join(lines) + "\n"

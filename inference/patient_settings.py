@@ -1,0 +1,172 @@
+"""What a fit of patients' own data models: fit.toml with a section [tables], checked and frozen."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+
+from .errors import input_error
+from .files import read_text
+from .settings import Sampler, Section, Study, number, read_toml, whole
+
+PK = ("ka", "cl", "v1", "q", "v2")
+"""Absorption 1/h, clearance L/h, central volume L, exchange L/h, peripheral volume L."""
+MARROW = ("mtt", "anc0", "gamma")
+"""Mean transit time h, baseline 10^9/L, exponent of the feedback."""
+EFFECT = {"linear": ("slope",), "emax": ("emax", "ec50")}
+UNITS = {
+    "ka": "1/h", "cl": "L/h", "v1": "L", "q": "L/h", "v2": "L", "mtt": "h", "anc0": "10^9/L", "gamma": "1",
+    "slope": "per unit of concentration", "emax": "1", "ec50": "unit of concentration",
+}  # fmt: skip
+MEANING = {
+    "ka": "absorption rate", "cl": "clearance", "v1": "central volume", "q": "exchange with the periphery",
+    "v2": "peripheral volume", "mtt": "mean transit time through the marrow", "anc0": "baseline ANC",
+    "gamma": "exponent of the feedback of blood on proliferation", "slope": "kill for a unit of concentration",
+    "emax": "largest kill", "ec50": "concentration of half the largest kill",
+}  # fmt: skip
+
+
+class Tables(Section):
+    """Where the patients' records are."""
+
+    file: str = Field(min_length=1, description="file of records, NONMEM-style: a name in double quotes")
+    dvid: dict[str, Literal["concentration", "anc"]] = Field(
+        default={"1": "concentration", "2": "anc"},
+        description='what each DVID is: { "1" = "concentration", "2" = "anc" }',
+    )
+
+
+class Model(Section):
+    """Structure: PK in closed form, Friberg's kill model in the marrow."""
+
+    structure: Literal["friberg"] = Field(default="friberg", description='neutrophil model: "friberg"')
+    compartments: int = whole(1, 2, "compartments of the drug", 2)
+    effect: Literal["linear", "emax"] = Field(
+        default="linear", description='effect of the concentration on proliferation: "linear" (at most 1) or "emax"'
+    )
+    first_step_hours: float = number(0.01, 24.0, "first step after a record, h", 1.0)
+    largest_step_hours: float = number(0.05, 24.0, "largest step, h", 6.0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Parameters of the structure, in order."""
+        pk = PK if self.compartments == 2 else PK[:3]
+        return (*pk, *MARROW, *EFFECT[self.effect])
+
+
+class Covariate(Section):
+    """Power of a covariate: (x / reference)^power."""
+
+    power: float = number(-10.0, 10.0, "exponent, or centre of its prior where spread is above 0")
+    reference: float = Field(gt=0, description="value at which the typical parameter holds: a number above 0")
+    spread: float = number(0.0, 10.0, "SD of the exponent's normal prior; 0 fixes it", 0.0)
+
+
+class Population(Section):
+    """A population parameter: log-normal prior, individual effects, covariates."""
+
+    centre: float = Field(gt=0, description="prior median: a number above 0")
+    spread: float = number(0.0, 5.0, "prior SD of the log; 0 fixes it")
+    individual: bool = Field(default=False, description="whether patients differ: true or false")
+    covariates: dict[str, Covariate] = Field(
+        default={}, description="power effects of covariates, by column: { WT = { power = 0.75, reference = 70 } }"
+    )
+
+
+class Effects(Section):
+    """Prior of the individual effects' SDs and correlation."""
+
+    sd_scale: float = Field(default=0.5, gt=0, description="scale of their half-normal prior: a number above 0")
+    sd_upper: float = number(0.1, 10.0, "largest SD of an effect (log)", 3.0)
+    correlation: Literal["lkj", "none"] = Field(default="none", description='correlation of effects: "lkj" or "none"')
+    lkj_shape: float = number(0.1, 100.0, "shape of the LKJ prior", 1.0)
+
+
+class Residual(Section):
+    """Residual error of one observable."""
+
+    error: Literal["lognormal", "proportional", "additive"] = Field(
+        default="lognormal", description='"lognormal", "proportional" or "additive"'
+    )
+    prior: Literal["half_normal", "half_cauchy"] = Field(
+        default="half_normal", description='prior of its SD: "half_normal" or "half_cauchy"'
+    )
+    scale: float = Field(default=0.5, gt=0, description="scale of that prior: a number above 0")
+
+
+class Residuals(Section):
+    """Residual errors of both observables."""
+
+    concentration: Residual = Field(default=Residual(), description="section: error, prior, scale")
+    anc: Residual = Field(default=Residual(), description="section: error, prior, scale")
+
+
+class PatientFit(Section):
+    """All of fit.toml of a fit to patients' own data."""
+
+    study: Study = Field(description="section: name, title, citation")
+    tables: Tables = Field(description="section: file, dvid")
+    model: Model = Field(default=Model(), description="section")
+    parameters: Annotated[dict[str, Population], Field(description="one section a parameter: [parameters.cl]")]
+    effects: Effects = Field(default=Effects(), description="section")
+    residual: Residuals = Field(default=Residuals(), description="sections residual.concentration, residual.anc")
+    sampler: Sampler = Field(default=Sampler(), description="section")
+
+    @field_validator("parameters")
+    @classmethod
+    def _of_the_structure(cls, value: dict[str, Population], info: ValidationInfo) -> Any:
+        model = info.data.get("model", Model())
+        missing = [n for n in model.names if n not in value]
+        extra = [n for n in value if n not in model.names]
+        if extra:
+            raise ValueError(f"has {', '.join(extra)}: the structure knows {', '.join(model.names)}")
+        if missing:
+            raise ValueError(f"lacks {', '.join(missing)}: the structure needs {', '.join(model.names)}")
+        return {n: value[n] for n in model.names}
+
+
+def load_patient_settings(folder: Path) -> PatientFit:
+    """Return the settings in ``folder``/fit.toml.
+
+    Raises
+    ------
+    InputError: not TOML, an unknown or missing key, or a value outside its range.
+    """
+    return read_toml(folder / "fit.toml", PatientFit)[0]
+
+
+def has_tables(folder: Path) -> bool:
+    """Return whether fit.toml in ``folder`` describes a fit to patients' own tables: it has a section [tables]."""
+    path = folder / "fit.toml"
+    return path.is_file() and any(line.strip().startswith("[tables") for line in read_text(path).splitlines())
+
+
+SAMPLER_OPTIONS = ("chains", "warmup", "draws", "seed")
+
+
+def with_patient_overrides(folder: Path, overrides: Mapping[str, int | str]) -> PatientFit:
+    """Return the settings in ``folder`` with options of the command line in place.
+
+    Raises
+    ------
+    InputError: as ``load_patient_settings``, an option that such a fit does not have, or a value outside its range.
+    """
+    settings = load_patient_settings(folder)
+    data = settings.model_dump()
+    for option, value in overrides.items():
+        name = f"--{option.replace('_', '-')}"
+        if option not in SAMPLER_OPTIONS:
+            allowed = ", ".join(f"--{o}" for o in SAMPLER_OPTIONS)
+            raise input_error(name, "is of a fit to reported numbers", "leave it out", allowed=allowed)
+        data["sampler"][option] = value
+    if "draws" in overrides:  # exactly as many as asked for
+        data["sampler"]["more_draws"] = 0
+    try:
+        return PatientFit.model_validate(data)
+    except ValidationError as error:
+        option = str(error.errors()[0]["loc"][1])
+        allowed = Sampler.model_fields[option].description
+        raise input_error(
+            f"--{option}", f"value {overrides[option]} is not allowed", "give another value", allowed=allowed
+        ) from None

@@ -1,0 +1,215 @@
+"""Log-density of a fit to patients' own data: population, individual effects, concentrations, neutrophil counts."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from mezikd.model import friberg
+from mezikd.model.disposition import rates
+from mezikd.model.mesh import Mesh, Read
+from mezikd.model.parameters import Parameter
+from mezikd.model.population import (
+    Spread,
+    correlation_root,
+    correlations,
+    effects_of,
+)
+from mezikd.model.residual import log_likelihood
+from mezikd.model.within_day import Course, blood_at, concentrations, course, emax, linear
+
+from .patient_settings import MEANING, UNITS, PatientFit
+
+OBSERVABLES = ("concentration", "anc")
+
+
+class Observed(NamedTuple):
+    """Observations of one kind, padded to the patient with most."""
+
+    read: Read
+    value: Float[np.ndarray, "patients observations"]
+    below: Float[np.ndarray, "patients observations"]
+    """1 where the value is a limit of quantification."""
+    counts: Float[np.ndarray, "patients observations"]
+    """1 for an observation, 0 for padding."""
+
+
+class Inputs(NamedTuple):
+    """What the log-density is given at run time."""
+
+    mesh: Mesh
+    observed: dict[str, Observed]
+    covariates: dict[str, Float[np.ndarray, "patients"]]
+    """log(x / reference) by 'parameter covariate'."""
+    centred: Float[np.ndarray, "effects"]
+    """1 for effects whose coordinates are centred (population.py), in the order of sampling."""
+    order: Int[np.ndarray, "effects"]
+    """Which effect comes when: coordinates and correlation are in this order, best known first."""
+
+
+class Shared(NamedTuple):
+    """Everything that patients share, at one point."""
+
+    log_typical: dict[str, Array]
+    powers: dict[str, Array]
+    spread: Spread
+    """SDs in the order of ``effects``, root of the correlation in the order of sampling."""
+    residual: dict[str, Array]
+    log_prior: Array
+
+
+class Layout(NamedTuple):
+    """Where what lies in the vector of coordinates; the effects come last, patient by patient."""
+
+    parameters: slice
+    powers: slice
+    sds: slice
+    correlation: slice
+    residual: slice
+    shared: int
+
+
+def _half_prior(kind: str, scale: float, log_x) -> Array:
+    """Return the log prior of log x, Jacobian included, up to a constant."""
+    r = jnp.exp(log_x) / scale
+    return log_x - (0.5 * r * r if kind == "half_normal" else jnp.log1p(r * r))
+
+
+@dataclass(frozen=True)
+class PatientTarget:
+    """The log-density as a function of (coordinates, data); what is here is fixed when it is compiled."""
+
+    settings: PatientFit
+    patients: int
+    infusions: bool
+
+    @property
+    def declared(self) -> tuple[Parameter, ...]:
+        """Population parameters in order, as declarations."""
+        return tuple(
+            Parameter(n, n, UNITS[n], "positive", p.centre, p.spread, "fit.toml", "assumption", MEANING[n], p.spread == 0)
+            for n, p in self.settings.parameters.items()
+        )  # fmt: skip
+
+    @property
+    def effects(self) -> tuple[str, ...]:
+        """Parameters in which patients differ."""
+        return tuple(n for n, p in self.settings.parameters.items() if p.individual)
+
+    @property
+    def powers(self) -> tuple[str, ...]:
+        """Covariate powers that are estimated, as 'parameter covariate'."""
+        return tuple(
+            f"{n} {c}" for n, p in self.settings.parameters.items() for c, v in p.covariates.items() if v.spread
+        )
+
+    @property
+    def layout(self) -> Layout:
+        """Where what lies among the coordinates."""
+        k = len(self.effects)
+        sizes = [
+            sum(not p.fixed for p in self.declared), len(self.powers), k,
+            correlations(k) if self.settings.effects.correlation == "lkj" else 0, len(OBSERVABLES),
+        ]  # fmt: skip
+        ends = np.cumsum([0, *sizes]).tolist()
+        parts = [slice(a, b) for a, b in pairwise(ends)]
+        return Layout(parts[0], parts[1], parts[2], parts[3], parts[4], ends[-1])
+
+    @property
+    def dimensions(self) -> int:
+        """Number of coordinates."""
+        return self.layout.shared + self.patients * len(self.effects)
+
+    def shared(self, x) -> Shared:
+        """Return what patients share at coordinates ``x``, with its log prior in these coordinates."""
+        at, s = self.layout, self.settings.effects
+        z, prior = x[at.parameters], -0.5 * (x[at.parameters] ** 2).sum() - 0.5 * (x[at.powers] ** 2).sum()
+        typical, i = {}, 0
+        for p in self.declared:
+            typical[p.name] = jnp.log(p.centre) + (0.0 if p.fixed else p.spread * z[i])
+            i += not p.fixed
+        powers, i = {}, 0
+        for n, p in self.settings.parameters.items():
+            for c, v in p.covariates.items():
+                powers[f"{n} {c}"] = v.power + (v.spread * x[at.powers][i] if v.spread else 0.0)
+                i += bool(v.spread)
+        # SDs: half-normal, between 0 and an upper bound, in the logit.
+        sd = s.sd_upper * jax.nn.sigmoid(x[at.sds])
+        prior += (-0.5 * (sd / s.sd_scale) ** 2 - jax.nn.softplus(x[at.sds]) - jax.nn.softplus(-x[at.sds])).sum()
+        k = len(self.effects)
+        root: Any = jnp.eye(k)
+        if s.correlation == "lkj":
+            root, more = correlation_root(x[at.correlation], k, s.lkj_shape)
+            prior += more
+        log_sd = x[at.residual]
+        errors = [getattr(self.settings.residual, o) for o in OBSERVABLES]
+        prior += sum(_half_prior(e.prior, e.scale, v) for e, v in zip(errors, log_sd, strict=True))
+        residual = {o: jnp.exp(v) for o, v in zip(OBSERVABLES, log_sd, strict=True)}
+        return Shared(typical, powers, Spread(sd, root), residual, prior)
+
+    def patients_parameters(self, shared: Shared, eta, data: Inputs) -> dict[str, Array]:
+        """Return every parameter of every patient at effects ``eta``, shape ``patients`` each."""
+        out = {}
+        for n, p in self.settings.parameters.items():
+            log = shared.log_typical[n] + jnp.zeros(self.patients)
+            for c in p.covariates:
+                log += shared.powers[f"{n} {c}"] * data.covariates[f"{n} {c}"]
+            if n in self.effects:
+                log += eta[:, self.effects.index(n)]
+            out[n] = jnp.exp(log)
+        return out
+
+    def etas(self, x, shared: Shared, data: Inputs):
+        """Return the individual effects at coordinates ``x``, ``patients effects``, and the log-density of these."""
+        u = x[self.layout.shared :].reshape(self.patients, len(self.effects))
+        spread, typical = self.in_order(shared, data)
+        eta, density = effects_of(u, typical, spread, data.centred)
+        return eta[:, jnp.argsort(data.order)], density
+
+    def in_order(self, shared: Shared, data: Inputs) -> tuple[Spread, Array]:
+        """Return SDs, correlation and log p of the effects in the order of sampling."""
+        typical = jnp.stack([shared.log_typical[n] for n in self.effects])
+        return Spread(shared.spread.sd[data.order], shared.spread.root), typical[data.order]
+
+    def correlation(self, shared: Shared, data: Inputs) -> Array:
+        """Return the correlation of effects, in the order of ``effects``."""
+        back = jnp.argsort(data.order)
+        return (shared.spread.root @ shared.spread.root.T)[back][:, back]
+
+    def course(self, p: dict[str, Array], data: Inputs) -> tuple[Course, Any]:
+        """Return the course of patients with parameters ``p``, and the rate constants of the drug."""
+        more: dict[str, Any] = {k: p[k] for k in ("q", "v2") if k in p}
+        r = rates(p["ka"], p["cl"], p["v1"], **more)
+        effect = linear(p["slope"]) if self.settings.model.effect == "linear" else emax(p["emax"], p["ec50"])
+        marrow = friberg.Marrow(4.0 / p["mtt"], p["gamma"])
+        return course(data.mesh, r, p["v1"], effect, marrow), r
+
+    def predictions(self, p: dict[str, Array], data: Inputs) -> dict[str, Array]:
+        """Return what is predicted for each observation, by observable; ``patients observations``."""
+        c, r = self.course(p, data)
+        found = {}
+        if "concentration" in data.observed:
+            read = data.observed["concentration"].read
+            found["concentration"] = concentrations(c, data.mesh, read, r, p["v1"], self.infusions)
+        if "anc" in data.observed:
+            found["anc"] = p["anc0"][:, None] * blood_at(c, data.mesh, data.observed["anc"].read)
+        return found
+
+    def of_patients(self, shared: Shared, eta, data: Inputs) -> Array:
+        """Return the log-likelihood of each patient's observations."""
+        found = self.predictions(self.patients_parameters(shared, eta, data), data)
+        total = jnp.zeros(self.patients)
+        for name, prediction in found.items():
+            o, kind = data.observed[name], getattr(self.settings.residual, name)
+            each = log_likelihood(o.value, prediction, shared.residual[name], kind.error, o.below)
+            total += (jnp.asarray(o.counts) * each).sum(axis=1)
+        return total
+
+    def log_density(self, x, data: Inputs) -> Array:
+        """Return the log posterior density of the coordinates, up to a constant."""
+        shared = self.shared(x)
+        eta, individual = self.etas(x, shared, data)
+        return shared.log_prior + (individual + self.of_patients(shared, eta, data)).sum()
