@@ -110,7 +110,7 @@ def first_day(theta, z, region, key, draw, plan: Plan, form: Form, structure: St
     weeks, n = plan.visit.shape[0], region.shape[0]
     theta = gcsf.support_medians() | dict(theta)
     ind = individuals(theta, Cohort(z, region, np.zeros(0)), structure)
-    memory = theta.get("tumour_memory", jnp.ones(()))
+    memory: Any = theta.get("tumour_memory", jnp.ones(()))
 
     def of_arm(name):
         return jnp.where(plan.drug, theta[f"{name}_mezikd"], theta[f"{name}_kd"])

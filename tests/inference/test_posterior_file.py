@@ -6,7 +6,7 @@ import xarray as xr
 from mezikd.inference.commands import BAD_INPUT, built_in_fit, run
 from mezikd.inference.posterior_file import joint_of, load, save, thin
 from mezikd.inference.problem import load_problem
-from mezikd.inference.variants import NO_MEMORY_DAYS
+from mezikd.inference.variants import NO_MEMORY
 
 SHIPPED = built_in_fit() / "posterior.nc"
 
@@ -23,8 +23,8 @@ def test_options_of_the_command_line_are_kept(tree, tmp_path):
     save(tree, tmp_path / "posterior.nc")
     _, again = load(tmp_path / "posterior.nc")
     assert again.settings == problem.settings and again.target.mezikd.size == 64
-    memory = next(p for p in again.parameters if p.name == "tumour_memory_days")
-    assert memory.fixed and memory.centre == NO_MEMORY_DAYS
+    assert NO_MEMORY in again.parameters and not again.target.design.tumour_memory
+    assert NO_MEMORY.fixed and NO_MEMORY.centre == 0.0
 
 
 def test_structures_free_what_they_use():
