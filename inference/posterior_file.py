@@ -145,7 +145,7 @@ def load(path: Path) -> tuple[xr.DataTree, Problem]:
 
     Raises
     ------
-    InputError: no fit of this package, or one of another format.
+    InputError: no fit of this package, one of another format, or one to patients' own tables.
     """
     remedy = "name the posterior.nc that `mezikd fit --out` wrote, complete"
     try:
@@ -156,6 +156,10 @@ def load(path: Path) -> tuple[xr.DataTree, Problem]:
         raise input_error(path, f"cannot be read as a fit ({type(error).__name__})", remedy) from None
     if version != FORMAT:
         raise input_error(path, f"format {version}, this version reads {FORMAT}", "fit again with this version")
+    if tree.attrs.get("kind") == "patients":
+        raise input_error(
+            path, "a fit to patients' own tables", "name a fit to reported numbers: only those predict yet"
+        )
     if "joint" not in tree.attrs:
         raise input_error(path, "a fit of an older version", "fit again with this version")
     with tempfile.TemporaryDirectory() as place:

@@ -62,3 +62,12 @@ def test_unknown_structure(option, tmp_path, capsys):
     assert run(["fit", option, "nothing", "--out", str(tmp_path / "out")]) == BAD_INPUT
     said = capsys.readouterr().err
     assert option in said and len(said.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_fit_to_patients_is_refused_by_name(tree, tmp_path, capsys):
+    tree.attrs["kind"] = "patients"
+    save(tree, tmp_path / "posterior.nc")
+    assert run(["check", str(tmp_path), "--out", str(tmp_path / "out")]) == BAD_INPUT
+    error = capsys.readouterr().err
+    assert "patients' own tables" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
