@@ -10,7 +10,7 @@ import pandera.pandas as pa
 from .errors import nearest_first
 from .nonmem_columns import check_cells
 from .patient_files import RawTable, numbers, read_raw, texts
-from .patient_problems import Problems
+from .patient_mistakes import Mistakes
 from .tables import NUMBER_REMEDY
 
 FIRST_DAY = "count days from the patient's first day: study day 1 is the first, days before it are not modelled"
@@ -103,7 +103,7 @@ class Table:
         return self.number[name].to_numpy(float) if name in self.number else np.full(len(self), np.nan)
 
 
-def read_cells(problems: Problems, name: str, path: Path) -> Table | None:
+def read_cells(mistakes: Mistakes, name: str, path: Path) -> Table | None:
     """Return a table, or None where a column is missing; add what is wrong with its columns and cells."""
     raw = read_raw(path)
     missing = [c for c in (*WORDS[name], *NUMBERS[name]) if c not in raw.frame]
@@ -113,7 +113,7 @@ def read_cells(problems: Problems, name: str, path: Path) -> Table | None:
         remedy = "add it" + (
             f": dates ({dated[0]}) are not read, give study days" if dated else f", or is it {near[0]}?" if near else ""
         )
-        problems.one(
+        mistakes.one(
             raw, "the column is missing", remedy, column=column, allowed=" ".join((*WORDS[name], *NUMBERS[name]))
         )
     if missing:
@@ -123,19 +123,19 @@ def read_cells(problems: Problems, name: str, path: Path) -> Table | None:
     for column in WORDS[name]:
         blank = texts(raw, column) == ""
         sound &= ~blank
-        problems.add(raw, blank, column, "value {value}", "fill it in", patient=subject, allowed="any text")
+        mistakes.add(raw, blank, column, "value {value}", "fill it in", patient=subject, allowed="any text")
     columns = {}
     for column in (*NUMBERS[name], *(c for c in OPTIONAL[name] if c in raw.frame)):
         values, bad = numbers(raw, column)
         columns[column] = values
-        problems.add(
+        mistakes.add(
             raw, bad, column, "value {value} is not a number", NUMBER_REMEDY, patient=subject, allowed="a number"
         )
         sound &= ~bad
         if column in NUMBERS[name]:
             blank = np.isnan(values) & ~bad
-            problems.add(raw, blank, column, "value {value}", "fill it in", patient=subject, allowed="a number")
+            mistakes.add(raw, blank, column, "value {value}", "fill it in", patient=subject, allowed="a number")
             sound &= ~blank
     number = pd.DataFrame(columns, index=range(len(raw)))
-    sound &= ~check_cells(problems, raw, SCHEMAS[name], number, subject)
+    sound &= ~check_cells(mistakes, raw, SCHEMAS[name], number, subject)
     return Table(name, raw, subject, number, sound)

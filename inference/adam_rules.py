@@ -5,7 +5,7 @@ import pandas as pd
 
 from .adam_columns import Table
 from .nonmem_rules import CELLS_REMEDY
-from .patient_problems import Problems
+from .patient_mistakes import Mistakes
 from .patient_units import DAYS, LARGEST_COUNT, count_unit, days_of, in_brackets
 
 COUNTS = ("NEUT", "ANC")
@@ -51,21 +51,21 @@ def time_unit(te: Table) -> tuple[str, np.ndarray]:
     return "PARAM", np.array([in_brackets(w) for w in words], dtype=object)
 
 
-def subjects(problems: Problems, tables: dict[str, Table]) -> None:
+def subjects(mistakes: Mistakes, tables: dict[str, Table]) -> None:
     """Every subject is once in adsl, and everyone in another table is there."""
     sl = tables["adsl"]
     if len(sl) == 0:
-        problems.one(sl.raw, "a header but no rows", "give the subjects")
+        mistakes.one(sl.raw, "a header but no rows", "give the subjects")
         return
     twice = pd.Series(sl.subject).duplicated().to_numpy() & sl.sound
-    problems.add(sl.raw, twice, "USUBJID", "value {value} is there twice", "keep one row a subject", patient=sl.subject)
+    mistakes.add(sl.raw, twice, "USUBJID", "value {value} is there twice", "keep one row a subject", patient=sl.subject)
     state = sl.words("EOTSTT")
-    problems.add(sl.raw, (state != "") & ~np.isin(state, list(STATES)), "EOTSTT", "value {value} is not known", "use one of these words",
+    mistakes.add(sl.raw, (state != "") & ~np.isin(state, list(STATES)), "EOTSTT", "value {value} is not known", "use one of these words",
                  patient=sl.subject, allowed=", ".join(STATES))  # fmt: skip
     known = set(sl.subject.tolist())
     for t in tables.values():
         stranger = t.sound & ~pd.Series(t.subject).isin(known).to_numpy()
-        problems.add(
+        mistakes.add(
             t.raw,
             stranger,
             "USUBJID",
@@ -75,17 +75,17 @@ def subjects(problems: Problems, tables: dict[str, Table]) -> None:
         )
 
 
-def doses(problems: Problems, tables: dict[str, Table], drug: str) -> None:
+def doses(mistakes: Mistakes, tables: dict[str, Table], drug: str) -> None:
     """Records of doses end after they begin and do not overlap; who was treated in an arm with the drug has one."""
     sl, ex = tables["adsl"], tables.get("adex")
     if ex is None:
         return
     mine = of_drug(ex, drug) & ex.sound
     first, last = ex.column("ASTDY"), ex.column("AENDY")
-    problems.add(ex.raw, mine & (last < first), "AENDY", lambda i: f"value {last[i]:g} lies before ASTDY {first[i]:g}", "correct one of the two",
+    mistakes.add(ex.raw, mine & (last < first), "AENDY", lambda i: f"value {last[i]:g} lies before ASTDY {first[i]:g}", "correct one of the two",
                  patient=ex.subject, allowed="at least ASTDY")  # fmt: skip
     unit = ex.words("EXDOSU")
-    problems.add(
+    mistakes.add(
         ex.raw,
         mine & ~np.isin(unit, ["", "MG", "MG/DAY"]),
         "EXDOSU",
@@ -98,25 +98,25 @@ def doses(problems: Problems, tables: dict[str, Table], drug: str) -> None:
     part = part.sort_values(by=["s", "first"], kind="stable")
     before = part.groupby("s", sort=False)["last"].cummax().groupby(part["s"], sort=False).shift()
     overlap = part.loc[part["first"] <= before]
-    problems.add(ex.raw, np.sort(overlap["row"].to_numpy()), "ASTDY", "value {value} lies within another record of doses: dosed twice on a day",
+    mistakes.add(ex.raw, np.sort(overlap["row"].to_numpy()), "ASTDY", "value {value} lies within another record of doses: dosed twice on a day",
                  "give one daily dose for each day", patient=ex.subject, allowed="after AENDY of the record before")  # fmt: skip
     arm = next((c for c in ("ARMCD", "ARM", "TRT01P", "TRT01A") if sl.has(c)), None)
     group = sl.words(arm) if arm else np.full(len(sl), "", dtype=object)
     dosed = np.isin(sl.subject, ex.subject[mine])
     treated = sl.words("SAFFL") != "N"
     without = treated & ~dosed & ~np.isin(sl.subject, ex.subject[~ex.sound]) & np.isin(group, group[dosed])
-    problems.add(sl.raw, without & sl.sound, "USUBJID", "value {value} is treated, and adex has no dose of the drug",
+    mistakes.add(sl.raw, without & sl.sound, "USUBJID", "value {value} is treated, and adex has no dose of the drug",
                  "add the doses to adex, or give SAFFL N", patient=sl.subject)  # fmt: skip
 
 
-def counts(problems: Problems, tables: dict[str, Table]) -> None:
+def counts(mistakes: Mistakes, tables: dict[str, Table]) -> None:
     """Neutrophil counts are in 10^9/L, above 0, one a subject and day."""
     lb = tables.get("adlb")
     if lb is None:
         return
     mine = is_count(lb) & lb.sound
     value, day = lb.column("AVAL"), lb.column("ADY")
-    problems.add(
+    mistakes.add(
         lb.raw,
         mine & (value <= 0),
         "AVAL",
@@ -130,7 +130,7 @@ def counts(problems: Problems, tables: dict[str, Table]) -> None:
     kinds = {w: count_unit(w if column == "AVALU" else in_brackets(w)) for w in map(str, pd.unique(words[mine]))}
     kind = np.array([kinds.get(w, "") for w in words], dtype=object)
     if lb.has(column):
-        problems.add(
+        mistakes.add(
             lb.raw,
             mine & (kind == "cells"),
             column,
@@ -139,21 +139,21 @@ def counts(problems: Problems, tables: dict[str, Table]) -> None:
             patient=lb.subject,
             allowed="10^9/L",
         )
-        problems.add(lb.raw, mine & (kind == "unknown"), column, "value {value} names no known unit of counts",
+        mistakes.add(lb.raw, mine & (kind == "unknown"), column, "value {value} names no known unit of counts",
                      "give counts in 10^9/L, and say so in AVALU or in brackets in PARAM", patient=lb.subject, allowed="10^9/L")  # fmt: skip
     large = mine & (value > LARGEST_COUNT) & (kind != "cells")
     if large.any() and np.median(value[mine]) > LARGEST_COUNT:
-        problems.one(lb.raw, f"the neutrophil counts have the median {np.median(value[mine]):g}, as if in cells/uL", CELLS_REMEDY, column="AVAL",
+        mistakes.one(lb.raw, f"the neutrophil counts have the median {np.median(value[mine]):g}, as if in cells/uL", CELLS_REMEDY, column="AVAL",
                      allowed=f"10^9/L, at most {LARGEST_COUNT:g}")  # fmt: skip
     else:
-        problems.add(lb.raw, large, "AVAL", "value {value}: two units in one column?", CELLS_REMEDY, patient=lb.subject,
+        mistakes.add(lb.raw, large, "AVAL", "value {value}: two units in one column?", CELLS_REMEDY, patient=lb.subject,
                      allowed=f"10^9/L, at most {LARGEST_COUNT:g}")  # fmt: skip
     part = pd.DataFrame({"s": lb.subject, "d": day})
-    problems.add(lb.raw, np.flatnonzero(mine)[part.loc[mine].duplicated().to_numpy()], "ADY", "value {value}: a second neutrophil count on this day",
+    mistakes.add(lb.raw, np.flatnonzero(mine)[part.loc[mine].duplicated().to_numpy()], "ADY", "value {value}: a second neutrophil count on this day",
                  "keep one, or correct its day", patient=lb.subject, allowed="one count a subject and day")  # fmt: skip
 
 
-def times(problems: Problems, tables: dict[str, Table]) -> None:
+def times(mistakes: Mistakes, tables: dict[str, Table]) -> None:
     """Units of time are known; a parameter is once a subject."""
     te = tables.get("adtte")
     if te is None:
@@ -162,10 +162,10 @@ def times(problems: Problems, tables: dict[str, Table]) -> None:
     mine = np.isin(code, list(PARAMETERS)) & te.sound
     column, unit = time_unit(te)
     known = np.array([days_of(u) is not None for u in unit], dtype=bool)
-    problems.add(te.raw, mine & ~known, column, "value {value} names no known unit of time",
+    mistakes.add(te.raw, mine & ~known, column, "value {value} names no known unit of time",
                  "say in AVALU (or in brackets in PARAM) what AVAL is in", patient=te.subject, allowed=", ".join(f"{u}S" for u in DAYS))  # fmt: skip
     part = pd.DataFrame({"s": te.subject, "c": code})
-    problems.add(te.raw, np.flatnonzero(mine)[part.loc[mine].duplicated().to_numpy()], "PARAMCD", "value {value} is there twice for the subject", "keep one",
+    mistakes.add(te.raw, np.flatnonzero(mine)[part.loc[mine].duplicated().to_numpy()], "PARAMCD", "value {value} is there twice for the subject", "keep one",
                  patient=te.subject, allowed="one row a subject and parameter")  # fmt: skip
 
 
@@ -184,13 +184,13 @@ def follow_up(tables: dict[str, Table]) -> pd.Series:
     return day
 
 
-def after_the_end(problems: Problems, tables: dict[str, Table]) -> None:
+def after_the_end(mistakes: Mistakes, tables: dict[str, Table]) -> None:
     """Nothing happens after follow-up has ended: no event, no count, no dose."""
     end = follow_up(tables)
 
     def add(t: Table, day: np.ndarray, rows: np.ndarray, column: str, what: str) -> None:
         last = end.reindex(t.subject).to_numpy(float)
-        problems.add(t.raw, rows & t.sound & (day > last), column, lambda i: f"value {t.raw.cell(i, column)}: {what} after the end of follow-up on day {last[i]:g}",
+        mistakes.add(t.raw, rows & t.sound & (day > last), column, lambda i: f"value {t.raw.cell(i, column)}: {what} after the end of follow-up on day {last[i]:g}",
                      "correct the day, or the end of follow-up (OS in adtte, else LSTFUDY in adsl)", patient=t.subject, allowed="up to that day")  # fmt: skip
 
     if (lb := tables.get("adlb")) is not None:
@@ -205,23 +205,23 @@ def after_the_end(problems: Problems, tables: dict[str, Table]) -> None:
         day = np.floor(te.column("AVAL") * factor + 1e-9) + 1.0
         known = np.isin(te.words("PARAMCD"), list(PARAMETERS))
         add(te, day, known & (te.column("CNSR") == 0), "AVAL", "an event")
-        _infection_while_censored(problems, te, tables.get("adae"), day)
+        _infection_while_censored(mistakes, te, tables.get("adae"), day)
 
 
-def _infection_while_censored(problems: Problems, te: Table, ae: Table | None, day: np.ndarray) -> None:
+def _infection_while_censored(mistakes: Mistakes, te: Table, ae: Table | None, day: np.ndarray) -> None:
     """A subject without an event in TTINF3 has no earlier infection of grade 3 or more in adae."""
     if ae is None:
         return
     seen = first_severe(ae)["day"].reindex(te.subject).to_numpy(float)
     wrong = te.sound & (te.words("PARAMCD") == "TTINF3") & (te.column("CNSR") > 0) & (seen < day)
-    problems.add(te.raw, wrong, "CNSR", lambda i: f"value {te.raw.cell(i, 'CNSR')}: censored on day {day[i]:g}, but adae has an infection of grade 3 or more on day {seen[i]:g}",
+    mistakes.add(te.raw, wrong, "CNSR", lambda i: f"value {te.raw.cell(i, 'CNSR')}: censored on day {day[i]:g}, but adae has an infection of grade 3 or more on day {seen[i]:g}",
                  "give the event (CNSR 0), or correct adae", patient=te.subject, allowed="0")  # fmt: skip
 
 
-def check_tables(problems: Problems, tables: dict[str, Table], drug: str) -> None:
+def check_tables(mistakes: Mistakes, tables: dict[str, Table], drug: str) -> None:
     """Add everything that is wrong within and between the tables."""
-    subjects(problems, tables)
-    doses(problems, tables, drug)
-    counts(problems, tables)
-    times(problems, tables)
-    after_the_end(problems, tables)
+    subjects(mistakes, tables)
+    doses(mistakes, tables, drug)
+    counts(mistakes, tables)
+    times(mistakes, tables)
+    after_the_end(mistakes, tables)

@@ -19,7 +19,7 @@ from .patient_data import (
     empty,
     split_records,
 )
-from .patient_problems import Problems
+from .patient_mistakes import Mistakes
 from .patient_units import DAYS, days_of
 from .table_columns import ADSL
 
@@ -47,23 +47,23 @@ def read_adam(paths: Mapping[str, Path], positive: Sequence[str] = (), drug: str
     ------
     InputError: everything that is wrong with the tables, a line each, at most 20.
     """
-    problems, tables = Problems(), {}
+    mistakes, tables = Mistakes(), {}
     for name, path in paths.items():
-        table = read_cells(problems, name, path)
+        table = read_cells(mistakes, name, path)
         if table is not None:
             tables[name] = table
     if len(tables) < len(paths):
-        problems.raise_if_any()
-    check_tables(problems, tables, drug)
+        mistakes.raise_if_any()
+    check_tables(mistakes, tables, drug)
     sl = tables["adsl"]
     index = np.arange(len(sl))
     named = [c for c in sl.raw.frame.columns if c not in NOT_COVARIATES and (c in BASELINE or not c.endswith(DATED))]
     table = (
-        covariates(problems, sl.raw, named, index, sl.subject, tuple(sl.subject.tolist()), positive)
+        covariates(mistakes, sl.raw, named, index, sl.subject, tuple(sl.subject.tolist()), positive)
         if sl.sound.all()
         else None
     )
-    problems.raise_if_any()
+    mistakes.raise_if_any()
     assert table is not None
     ids = tuple(sl.subject.tolist())
     number = pd.Series(index, index=sl.subject)

@@ -54,7 +54,9 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder with fit.toml, evidence.csv, priors.csv [default: the built-in fit]."),
+        typer.Argument(
+            help="Folder with fit.toml, evidence.csv, priors.csv, or with fit.toml and patients' table [default: the built-in fit]."
+        ),
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew instead of resuming.")] = False,
     chains: Annotated[int | None, typer.Option(help="Chains [default: fit.toml].")] = None,

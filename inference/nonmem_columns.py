@@ -6,7 +6,7 @@ import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
 from .patient_files import RawTable
-from .patient_problems import Problems
+from .patient_mistakes import Mistakes
 
 REQUIRED = ("ID", "TIME", "DV")
 NUMBERS = ("TIME", "AMT", "RATE", "II", "ADDL", "SS", "EVID", "CMT", "DV", "MDV", "DVID", "CENS", "LLOQ")
@@ -59,7 +59,7 @@ SCHEMA = pa.DataFrameSchema(
 )  # fmt: skip
 
 
-def check_cells(problems: Problems, raw: RawTable, schema: pa.DataFrameSchema, t: pd.DataFrame, patient) -> np.ndarray:
+def check_cells(mistakes: Mistakes, raw: RawTable, schema: pa.DataFrameSchema, t: pd.DataFrame, patient) -> np.ndarray:
     """Add every cell of ``t`` (numbers; NaN: missing) that ``schema`` refuses; return the rows that hold one."""
     bad = np.zeros(len(t), bool)
     try:
@@ -70,7 +70,7 @@ def check_cells(problems: Problems, raw: RawTable, schema: pa.DataFrameSchema, t
             rows = cells["index"].to_numpy(int)
             bad[rows] = True
             remedy, allowed = str(schema.columns[str(name)].description), str(cells["check"].iloc[0])
-            problems.add(
+            mistakes.add(
                 raw, np.sort(rows), str(name), "value {value} is not allowed", remedy, patient=patient, allowed=allowed
             )
     return bad

@@ -8,7 +8,7 @@ import pandas as pd
 from mezikd.model.dosing_events import CENTRAL, DEPOT, DOSE, OBSERVATION, RESET, RESET_AND_DOSE
 
 from .patient_files import RawTable
-from .patient_problems import Problems
+from .patient_mistakes import Mistakes
 from .patient_units import LARGEST_COUNT, count_unit
 
 CELLS_REMEDY = "neutrophil counts are in 10^9/L: if these are cells/uL, multiply by 1e-3"
@@ -72,13 +72,13 @@ class Options:
 
 
 class _Say:
-    """Adds problems of rows that are sound."""
+    """Adds mistakes of rows that are sound."""
 
-    def __init__(self, problems: Problems, t: Rows) -> None:
-        self.problems, self.t = problems, t
+    def __init__(self, mistakes: Mistakes, t: Rows) -> None:
+        self.mistakes, self.t = mistakes, t
 
     def __call__(self, where, column: str, problem, remedy: str, allowed: str | None = None) -> None:
-        self.problems.add(self.t.raw, where & self.t.sound, column, problem, remedy, patient=self.t.id, allowed=allowed)
+        self.mistakes.add(self.t.raw, where & self.t.sound, column, problem, remedy, patient=self.t.id, allowed=allowed)
 
 
 def doses(t: Rows, options: Options, say: _Say) -> None:
@@ -199,7 +199,7 @@ def units(t: Rows, options: Options, say: _Say) -> None:
     large = counts & (t.dv > LARGEST_COUNT)
     if large.any() and np.median(t.dv[counts]) > LARGEST_COUNT:
         median = float(np.median(t.dv[counts]))
-        say.problems.one(t.raw, f"the neutrophil counts have the median {median:g}, as if in cells/uL", CELLS_REMEDY, column="DV",
+        say.mistakes.one(t.raw, f"the neutrophil counts have the median {median:g}, as if in cells/uL", CELLS_REMEDY, column="DV",
                          allowed=f"10^9/L, at most {LARGEST_COUNT:g}")  # fmt: skip
     else:
         say(
@@ -271,9 +271,9 @@ def _event(evid: int) -> str:
 RULES: tuple[Callable[[Rows, Options, _Say], None], ...] = (doses, order, values, units, patients)
 
 
-def check_rows(problems: Problems, t: Rows, options: Options, unit: tuple[str, np.ndarray] | None) -> None:
+def check_rows(mistakes: Mistakes, t: Rows, options: Options, unit: tuple[str, np.ndarray] | None) -> None:
     """Add everything that is wrong between the cells of ``t``; ``unit`` is the column with the unit of DV, if there is one."""
-    say = _Say(problems, t)
+    say = _Say(mistakes, t)
     for rule in RULES:
         rule(t, options, say)
     if unit is not None:

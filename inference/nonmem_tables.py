@@ -14,7 +14,7 @@ from .nonmem_rules import Options, Rows, check_rows
 from .patient_covariates import covariates
 from .patient_data import EVENT_COLUMNS, EXPOSURE_COLUMNS, HOURS_PER_DAY, PatientData, empty, split_records
 from .patient_files import RawTable, numbers, read_raw, texts
-from .patient_problems import Problems
+from .patient_mistakes import Mistakes
 from .tables import NUMBER_REMEDY
 
 HOURS = {"h": 1.0, "d": HOURS_PER_DAY}
@@ -47,28 +47,28 @@ def read_nonmem(
     ------
     InputError: everything that is wrong with the file, a line each, at most 20.
     """
-    raw, problems = read_raw(path), Problems()
-    _check_header(problems, raw)
-    problems.raise_if_any()
-    ids, t, sound = _cells(problems, raw)
+    raw, mistakes = read_raw(path), Mistakes()
+    _check_header(mistakes, raw)
+    mistakes.raise_if_any()
+    ids, t, sound = _cells(mistakes, raw)
     if dvid is None:
         column = "DVID" if "DVID" in t else "CMT"
         codes = t[column].to_numpy(float) if column in t else np.empty(0)
         seen = ", ".join(f"{c:g}" for c in np.unique(codes[np.isfinite(codes)])[:8])
-        problems.one(raw, f"what is observed is not said (codes {seen or 'none'})",
+        mistakes.one(raw, f"what is observed is not said (codes {seen or 'none'})",
                      "name them, such as --dvid 1=concentration,2=anc", column=column, allowed="concentration, anc")  # fmt: skip
     rows = _rows(raw, ids, t, sound, dvid or {})
     if dvid is not None:
         unit = next((u for u in UNITS if u in raw.frame), None)
-        check_rows(problems, rows, Options(dvid, undosed), None if unit is None else (unit, texts(raw, unit)))
+        check_rows(mistakes, rows, Options(dvid, undosed), None if unit is None else (unit, texts(raw, unit)))
     extra = [c for c in raw.frame.columns if c not in KNOWN and c not in UNITS]
     names = tuple(dict.fromkeys(ids[rows.patient >= 0].tolist()))
-    table = covariates(problems, raw, extra, rows.patient, ids, names, positive)
-    problems.raise_if_any()
+    table = covariates(mistakes, raw, extra, rows.patient, ids, names, positive)
+    mistakes.raise_if_any()
     return _data(raw, rows, t, names, table, time_unit)
 
 
-def _check_header(problems: Problems, raw: RawTable) -> None:
+def _check_header(mistakes: Mistakes, raw: RawTable) -> None:
     columns = list(raw.frame.columns)
     wanted = [*REQUIRED, *([] if {"AMT", "EVID"} & set(columns) else ["AMT"])]
     for name in wanted:
@@ -76,20 +76,20 @@ def _check_header(problems: Problems, raw: RawTable) -> None:
             others = [c for c in columns if c not in KNOWN]
             near = nearest_first(name, others)[:1]
             remedy = "add it" + (f", or is it {raw.header[near[0]]}?" if near else "")
-            problems.one(raw, "the column is missing", remedy, column=name, allowed=" ".join(KNOWN))
+            mistakes.one(raw, "the column is missing", remedy, column=name, allowed=" ".join(KNOWN))
     for name in columns:
         if name in REFUSED:
             why, remedy = REFUSED[name]
-            problems.one(raw, why, remedy, column=raw.header[name])
+            mistakes.one(raw, why, remedy, column=raw.header[name])
     if len(raw) == 0:
-        problems.one(raw, "a header but no rows", "give it rows")
+        mistakes.one(raw, "a header but no rows", "give it rows")
 
 
-def _cells(problems: Problems, raw: RawTable) -> tuple[np.ndarray, pd.DataFrame, np.ndarray]:
+def _cells(mistakes: Mistakes, raw: RawTable) -> tuple[np.ndarray, pd.DataFrame, np.ndarray]:
     """Return ids, numbers of the known columns, and which rows hold no unreadable or refused cell."""
     ids = texts(raw, "ID")
     sound = ids != ""
-    problems.add(raw, ~sound, "ID", "value {value}: whose row is it?", "give the patient's ID", allowed="any text")
+    mistakes.add(raw, ~sound, "ID", "value {value}: whose row is it?", "give the patient's ID", allowed="any text")
     columns = {}
     for name in (n for n in NUMBERS if n in raw.frame):
         values, bad = numbers(raw, name)
@@ -99,17 +99,17 @@ def _cells(problems: Problems, raw: RawTable) -> tuple[np.ndarray, pd.DataFrame,
         clock = np.array([CLOCK.fullmatch(str(raw.cell(i, name))) is not None for i in odd.tolist()], dtype=bool)
         date = np.array([DATE.match(str(raw.cell(i, name))) is not None for i in odd.tolist()], dtype=bool)
         if name == "TIME":
-            problems.add(raw, odd[clock], name, "value {value}: clock time is not read", "give hours or days since the patient's start",
+            mistakes.add(raw, odd[clock], name, "value {value}: clock time is not read", "give hours or days since the patient's start",
                          patient=ids, allowed="a number")  # fmt: skip
-            problems.add(raw, odd[date], name, "value {value}: dates are not read", "give hours or days since the patient's start",
+            mistakes.add(raw, odd[date], name, "value {value}: dates are not read", "give hours or days since the patient's start",
                          patient=ids, allowed="a number")  # fmt: skip
             odd = odd[~clock & ~date]
-        problems.add(raw, odd, name, "value {value} is not a number", f"{NUMBER_REMEDY}; . or blank where it is missing",
+        mistakes.add(raw, odd, name, "value {value} is not a number", f"{NUMBER_REMEDY}; . or blank where it is missing",
                      patient=ids, allowed="a number, . or blank")  # fmt: skip
         if name == "TIME":
             blank = np.isnan(values) & ~bad
             sound &= ~blank
-            problems.add(
+            mistakes.add(
                 raw,
                 blank,
                 name,
@@ -119,7 +119,7 @@ def _cells(problems: Problems, raw: RawTable) -> tuple[np.ndarray, pd.DataFrame,
                 allowed="a number",
             )
     t = pd.DataFrame(columns)
-    sound &= ~check_cells(problems, raw, SCHEMA, t, ids)
+    sound &= ~check_cells(mistakes, raw, SCHEMA, t, ids)
     return ids, t, sound
 
 

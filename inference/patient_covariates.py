@@ -7,7 +7,7 @@ import pandas as pd
 
 from .errors import shown
 from .patient_files import MISSING, RawTable, numbers, texts
-from .patient_problems import Problems
+from .patient_mistakes import Mistakes
 
 POSITIVE = ("WT", "WTBL", "BWT", "BW", "WEIGHT", "WGT", "HT", "HTBL", "HEIGHT", "HGT", "BSA", "BMI", "LBM", "FFM", "CRCL", "CLCR", "EGFR", "BNEUT", "BANC")  # fmt: skip
 """Usual names of sizes, which stand under a power and must be above 0."""
@@ -23,7 +23,7 @@ MEANT = {
 
 
 def covariates(
-    problems: Problems,
+    mistakes: Mistakes,
     raw: RawTable,
     columns: Sequence[str],
     patient: np.ndarray,
@@ -43,7 +43,7 @@ def covariates(
     sizes = {*POSITIVE, *(p.upper() for p in positive)}
     for p in positive:
         if p.upper() not in columns:
-            problems.one(
+            mistakes.one(
                 raw, "the covariate is missing", "add the column", column=p, allowed=", ".join(columns) or None
             )
     out = {}
@@ -56,7 +56,7 @@ def covariates(
         numeric = not odd or (there.sum() > bad.sum() and there.any()) or bool(infinite)
         if numeric:
             remedy = "write a number, or . where it is missing"
-            problems.add(
+            mistakes.add(
                 raw,
                 bad,
                 name,
@@ -78,7 +78,7 @@ def covariates(
         # The first change of a patient is enough.
         where = np.flatnonzero(changes)
         where = where[~pd.Series(patient[where]).duplicated().to_numpy()]
-        problems.add(
+        mistakes.add(
             raw, where, name,
             lambda i, c=name, at=shown_first: f"value {shown(raw.cell(i, c))}, but {shown(raw.cell(int(at[i]), c))} before: "
             "covariates that change over time are not supported",
@@ -87,7 +87,7 @@ def covariates(
         if numeric and name in sizes:
             low = np.zeros(len(patient), bool)
             low[first] = values[first] <= 0.0
-            problems.add(
+            mistakes.add(
                 raw, low, name, "value {value}", "correct it, or . where it is missing", patient=ids, allowed="above 0"
             )
         if numeric:

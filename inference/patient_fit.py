@@ -49,12 +49,12 @@ def load(folder: Path, settings: PatientFit):
                     folder / "fit.toml", f"covariate '{column}' of {name} cannot be used", remedy,
                     allowed=", ".join(c for c in known if known[c].dtype.kind == "f") or "none in the table",
                 )  # fmt: skip
+    if not {"concentration", "anc"} & set(tables.observations["observable"]):
+        raise input_error(path, "holds no observation", "give concentrations or neutrophil counts")
     try:
         target, data = build(settings, tables)
     except Unsupported as error:
         raise input_error(path, f"not supported: {error}", "see `mezikd tables --help`") from None
-    if not {"concentration", "anc"} & set(tables.observations["observable"]):
-        raise input_error(path, "holds no observation", "give concentrations or neutrophil counts")
     return tables, target, data
 
 
@@ -97,7 +97,7 @@ def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool
     draws = sampled.draws
     tree = results.build_tree(target, data, tables, draws, folder, settings, time.perf_counter() - begin)
     diagnostics = diagnose(
-        results.scalars(tree),
+        results.sampled(tree),
         draws.energy,
         draws.diverging,
         seconds=0.0,

@@ -1,38 +1,12 @@
 """From patients' tables and settings to the log-density and what it is given."""
 
-from typing import Protocol
-
 import numpy as np
 import pandas as pd
-from mezikd.model.dosing_events import Records
 from mezikd.model.mesh import Read, mesh
 
+from .patient_data import OBSERVABLES, PatientData
 from .patient_settings import PatientFit
-from .patient_target import OBSERVABLES, Inputs, Observed, PatientTarget
-
-
-class Tables(Protocol):
-    """What a fit needs of patients' tables (patient_data.py)."""
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Patients in order."""
-        ...
-
-    @property
-    def records(self) -> list[Records]:
-        """Records of each patient."""
-        ...
-
-    @property
-    def observations(self) -> pd.DataFrame:
-        """Columns patient, observable, value, censored, lloq: one line an EVID 0 row, in order of patients and rows."""
-        ...
-
-    @property
-    def covariates(self) -> pd.DataFrame:
-        """One line a patient, by id."""
-        ...
+from .patient_target import Inputs, Observed, PatientTarget
 
 
 def _observed(read: Read, table: pd.DataFrame, patients: int) -> dict[str, Observed]:
@@ -58,7 +32,7 @@ def _observed(read: Read, table: pd.DataFrame, patients: int) -> dict[str, Obser
     return found
 
 
-def build(settings: PatientFit, tables: Tables) -> tuple[PatientTarget, Inputs]:
+def build(settings: PatientFit, tables: PatientData) -> tuple[PatientTarget, Inputs]:
     """Return the log-density and what it is given; no effect centred until a start says better.
 
     Raises
@@ -72,7 +46,7 @@ def build(settings: PatientFit, tables: Tables) -> tuple[PatientTarget, Inputs]:
         for name, p in settings.parameters.items()
         for c, v in p.covariates.items()
     }
-    target = PatientTarget(settings, n, bool(np.any(steps.rate)))
-    k = len(target.effects)
     observed = _observed(read, tables.observations, n)
+    target = PatientTarget(settings, n, tuple(observed), bool(np.any(steps.rate)))
+    k = len(target.effects)
     return target, Inputs(steps, observed, covariates, np.zeros(k), np.arange(k))

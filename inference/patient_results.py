@@ -20,7 +20,7 @@ from .diagnostics import Diagnostics
 from .importance import TRUSTED
 from .patient_data import PatientData
 from .patient_settings import MEANING, UNITS, PatientFit
-from .patient_target import OBSERVABLES, Inputs, PatientTarget
+from .patient_target import Inputs, PatientTarget
 from .posterior_file import FORMAT, PACKAGES, device_name
 from .sampler import Draws
 from .summary import MOVED, QUANTILES
@@ -36,8 +36,8 @@ def digest(path: Path) -> str:
     return hashlib.sha256(b"".join(f.read_bytes() for f in files if f.is_file())).hexdigest()
 
 
-def scalars(tree: xr.DataTree) -> xr.Dataset:
-    """Return the posterior of what is one number a draw, and of each patient's parameters, without what is fixed."""
+def sampled(tree: xr.DataTree) -> xr.Dataset:
+    """Return the posterior without what is fixed: what the gate looks at."""
     data = tree["posterior"].to_dataset()
     return data.drop_vars([k for k in data if float(data[k].std()) == 0.0])
 
@@ -66,7 +66,7 @@ def build_tree(
                 f"correlation_{a}_{b}": r[i, j]
                 for i, a in enumerate(target.effects) for j, b in enumerate(target.effects) if i < j
             }  # fmt: skip
-        out |= {f"error_{o}": shared.residual[o] for o in OBSERVABLES if o in data.observed}
+        out |= {f"error_{o}": shared.residual[o] for o in target.observables}
         own = target.patients_parameters(shared, eta, data)
         return out, {n: own[n] for n in target.settings.parameters}, target.of_patients(shared, eta, data)
 

@@ -23,8 +23,6 @@ from mezikd.model.within_day import Course, blood_at, concentrations, course, em
 
 from .patient_settings import MEANING, UNITS, PatientFit
 
-OBSERVABLES = ("concentration", "anc")
-
 
 class Observed(NamedTuple):
     """Observations of one kind, padded to the patient with most."""
@@ -84,6 +82,8 @@ class PatientTarget:
 
     settings: PatientFit
     patients: int
+    observables: tuple[str, ...]
+    """Kinds of observation that the tables hold."""
     infusions: bool
 
     @property
@@ -112,7 +112,7 @@ class PatientTarget:
         k = len(self.effects)
         sizes = [
             sum(not p.fixed for p in self.declared), len(self.powers), k,
-            correlations(k) if self.settings.effects.correlation == "lkj" else 0, len(OBSERVABLES),
+            correlations(k) if self.settings.effects.correlation == "lkj" else 0, len(self.observables),
         ]  # fmt: skip
         ends = np.cumsum([0, *sizes]).tolist()
         parts = [slice(a, b) for a, b in pairwise(ends)]
@@ -145,9 +145,9 @@ class PatientTarget:
             root, more = correlation_root(x[at.correlation], k, s.lkj_shape)
             prior += more
         log_sd = x[at.residual]
-        errors = [getattr(self.settings.residual, o) for o in OBSERVABLES]
+        errors = [getattr(self.settings.residual, o) for o in self.observables]
         prior += sum(_half_prior(e.prior, e.scale, v) for e, v in zip(errors, log_sd, strict=True))
-        residual = {o: jnp.exp(v) for o, v in zip(OBSERVABLES, log_sd, strict=True)}
+        residual = {o: jnp.exp(v) for o, v in zip(self.observables, log_sd, strict=True)}
         return Shared(typical, powers, Spread(sd, root), residual, prior)
 
     def patients_parameters(self, shared: Shared, eta, data: Inputs) -> dict[str, Array]:

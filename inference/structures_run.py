@@ -24,6 +24,7 @@ from .processor import keep_memory
 from .quantities import LOWER, SHORTER, TRIAL, quantity_function
 from .structures import (
     GROUPS,
+    Gap,
     LeftOut,
     comparison_table,
     fit_equally,
@@ -184,12 +185,20 @@ def prediction_table(quantities: Mapping[str, Draws], weights: dict[str, float])
     return pd.DataFrame.from_records(lines, columns=columns)
 
 
+def _gap_text(g: Gap) -> str:
+    """Return a gap in words; ratios as such, not their logarithms."""
+    if "log hazard ratio" in g.quantity:
+        name = g.quantity.replace("log hazard ratio", "hazard ratio")
+        return f"{name} {np.exp(g.two):.2f} against {np.exp(g.one):.2f}"
+    return f"{g.quantity} {g.two:.3g} against {g.one:.3g}"
+
+
 def with_gaps(table: pd.DataFrame, found: Mapping[str, Read]) -> pd.DataFrame:
     """Return structures.csv with where each structure differs most from the best one, its R-hat, and when it was fitted."""
     sums = table[table["left_out"] == GROUPS].set_index("structure")
     best = str(sums["elpd"].astype(float).idxmax())
     gaps = {name: largest_gap(found[best].quantities, read.quantities) for name, read in found.items()}
-    texts = {name: f"{g.quantity} {g.two:.3g} against {g.one:.3g}" if g.differs else "" for name, g in gaps.items()}
+    texts = {name: _gap_text(g) if g.differs else "" for name, g in gaps.items()}
     made = {name: str(read.tree.attrs["created_at"]) for name, read in found.items()}
     at = table["structure"]
     return table.assign(
@@ -237,4 +246,4 @@ def run_structures(fits: list[Path], out: Path, draws: int) -> None:
             console.print(
                 f"mezikd: warning: {name}: R-hat {read.max_rhat:.3f}, above {MAX_RHAT}: its numbers are rough"
             )
-    console.print(f"as good as the best: {', '.join(fit_equally(table))}")
+    console.print(f"as good as the best: {'; '.join(fit_equally(table))}")

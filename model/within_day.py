@@ -75,7 +75,7 @@ def _responses(r: Rates, length, shape) -> Array:
     return jnp.stack([*(jnp.stack(decayed(u, r, length)) for u in units), jnp.stack(infused(one, r, length))])
 
 
-def course(m: Mesh, r: Rates, volume, effect: Effect, marrow: friberg.Marrow, bioavailability=1.0) -> Course:
+def course(m: Mesh, r: Rates, volume, effect: Effect, marrow: friberg.Marrow) -> Course:
     """Return the course of every patient.
 
     Parameters
@@ -96,7 +96,7 @@ def course(m: Mesh, r: Rates, volume, effect: Effect, marrow: friberg.Marrow, bi
     def step(state, xs):
         drug, chain = state
         h, depot, central, rate, keep, over, within = xs
-        drug = drug * keep + jnp.stack([depot, central, jnp.zeros_like(depot)]) * bioavailability
+        drug = drug * keep + jnp.stack([depot, central, jnp.zeros_like(depot)])
         reset = friberg.baseline(marrow, h.shape)
         chain = jax.tree.map(lambda a, b: keep * a + (1.0 - keep) * b, chain, reset)
         sources = jnp.concatenate([drug, rate[None]])

@@ -17,6 +17,7 @@ from mezikd.inference.patient_start import Gradient, hessian
 from mezikd.inference.patient_tables import read_patients
 from mezikd.inference.patient_target import PatientTarget
 from scipy import stats
+from scipy.integrate import solve_ivp
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "tests" / "reference"
@@ -117,6 +118,45 @@ def test_log_density_by_hand(problem):
     total += float(density.sum())
     assert float(target.log_density(jnp.asarray(x), data)) == pytest.approx(float(shared.log_prior) + total, rel=1e-9)
     assert settings.effects.correlation == "none"
+
+
+def by_scipy(p: dict[str, float], doses: list[float], times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return concentration and ANC of one patient at ``times`` from the equations, one compartment, linear kill."""
+    k = 4.0 / p["mtt"]
+
+    def field(_, y):
+        depot, central, prolif, t1, t2, t3, c = y
+        kill = min(1.0, p["slope"] * central / p["v1"])
+        return [
+            -p["ka"] * depot, p["ka"] * depot - p["cl"] / p["v1"] * central,
+            k * prolif * ((1.0 - kill) * (p["anc0"] / c) ** p["gamma"] - 1.0),
+            k * (prolif - t1), k * (t1 - t2), k * (t2 - t3), k * (t3 - c),
+        ]  # fmt: skip
+
+    y, found, stops = np.array([0.0, 0.0, *[p["anc0"]] * 5]), {}, sorted({*doses, *times})
+    for begin, end in zip(stops, [*stops[1:], None], strict=True):
+        y[0] += 100.0 * (begin in doses)
+        found[begin] = y[1] / p["v1"], y[6]
+        if end is not None:
+            y = solve_ivp(field, (begin, end), y, rtol=1e-9, atol=1e-9, max_step=2.0).y[:, -1]
+    return tuple(np.array([found[t][i] for t in times]) for i in (0, 1))  # type: ignore[return-value]
+
+
+def test_predictions_from_the_equations(problem):
+    """Parameters with their units, covariates and effects give the course that the equations say, by another solver."""
+    _, tables, target, data = problem
+    x = 0.3 * np.random.default_rng(5).normal(size=target.dimensions)
+    shared = target.shared(jnp.asarray(x))
+    p = target.patients_parameters(shared, target.etas(jnp.asarray(x), shared, data)[0], data)
+    found = target.predictions(p, data)
+    for i in range(3):
+        own = {k: float(v[i]) for k, v in p.items()}
+        for name, which in (("concentration", 0), ("anc", 1)):
+            o = tables.observations
+            times = o.loc[(o["observable"] == name) & (o["patient"] == i), "time"].to_numpy()
+            theirs = by_scipy(own, [24.0 * d for d in range(5)], times)[which]
+            # At the largest step of 12 h, and steps of 4 h after a dose.
+            np.testing.assert_allclose(np.asarray(found[name])[i, : len(times)], theirs, rtol=5e-3, err_msg=name)
 
 
 def test_blocks_of_the_hessian(problem):

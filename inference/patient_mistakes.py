@@ -14,7 +14,7 @@ SHOWN = 20
 
 
 @dataclass
-class Problems:
+class Mistakes:
     """Mistakes found so far in one or more tables."""
 
     limit: int = SHOWN
