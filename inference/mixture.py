@@ -122,7 +122,7 @@ def members(posterior: Path, tree: xr.DataTree, problem: Problem, draws: int, st
     own, compared = structure_name(problem.settings.model), compared_beside(posterior)
     known = list(dict.fromkeys([STACKED, own, *compared.lines]))
     if structure not in known:
-        raise input_error("--structure", f"value {shown(structure)} is not known", "name one", allowed=", ".join(known))
+        raise input_error("--structure", f"value {shown(structure)} is not known", "name one", allowed="; ".join(known))
     if structure == own or not compared.lines:
         return [Member(own, problem, spaced(tree, draws))]
     if compared.lines and own not in compared.lines:

@@ -120,6 +120,24 @@ def test_log_density_by_hand(problem):
     assert settings.effects.correlation == "none"
 
 
+def test_priors_of_what_patients_share(problem):
+    """Log prior in the coordinates: normal population, half-normal SDs up to a bound and of residuals, each with Jacobian."""
+    settings, _, target, _ = problem
+    at, e = target.layout, settings.effects
+
+    def ours(x):
+        return float(target.shared(jnp.asarray(x)).log_prior)
+
+    def by_hand(x):
+        share = 1.0 / (1.0 + np.exp(-x[at.sds]))
+        sds = stats.halfnorm(scale=e.sd_scale).logpdf(e.sd_upper * share) + np.log(share * (1.0 - share))
+        errors = stats.halfnorm(scale=0.5).logpdf(np.exp(x[at.residual])) + x[at.residual]
+        return stats.norm.logpdf(x[at.parameters]).sum() + sds.sum() + errors.sum()
+
+    one, two = (s * np.random.default_rng(8).normal(size=target.dimensions) for s in (0.2, 0.9))
+    assert ours(one) - ours(two) == pytest.approx(by_hand(one) - by_hand(two), rel=1e-10)
+
+
 def by_scipy(p: dict[str, float], doses: list[float], times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return concentration and ANC of one patient at ``times`` from the equations, one compartment, linear kill."""
     k = 4.0 / p["mtt"]

@@ -15,6 +15,7 @@ from mezikd.inference.errors import InputError
 from mezikd.inference.groups import GROUPS, group_of
 from mezikd.inference.likelihood import Joint
 from mezikd.inference.posterior_file import save
+from mezikd.inference.prediction import theta_of
 from mezikd.inference.problem import load_problem
 from mezikd.inference.settings import Model
 from mezikd.inference.structures import LeftOut, comparison_table, fit_equally, largest_gap, refitted, stacked
@@ -298,3 +299,12 @@ def test_bad_input(arguments, says, tmp_path, capsys):
     stderr = capsys.readouterr().err
     assert stderr.count("\n") == 1 and all(word in stderr for word in says), stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_draws_without_memory_say_so():
+    """What predictions give the exact simulator: 0 for a structure without tumour memory, 1 for others."""
+    for changes, flag in (({}, 1.0), ({"tumour": "no_memory"}, 0.0)):
+        problem = load_problem(built_in_fit(), changes)
+        theta = theta_of(np.zeros((3, len(problem.free))), problem.parameters)
+        np.testing.assert_array_equal(theta["tumour_memory"], flag)
+        assert {len(v) for v in theta.values()} == {3}

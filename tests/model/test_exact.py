@@ -305,3 +305,19 @@ def test_a_fatal_infection_is_a_death_that_ends_treatment():
     assert ((record.infection_grade == 5).sum(axis=(0, 1)) == dead).all()
     assert (record.infection[:, :, dead].max(axis=(0, 1), where=record.infection[:, :, dead] < NEVER, initial=0.0)
             <= history.death[dead]).all()  # fmt: skip
+
+
+def test_without_tumour_memory_its_length_plays_no_part():
+    """The flag turns the filter off, patient by patient; with it, a longer memory moves progressions."""
+
+    def progression(memory, days):
+        changes = {
+            "tumour_memory": memory,
+            "tumour_memory_days": days,
+            "progression_rate": 0.2,
+            "stop_rate_mezikd": 0.1,
+        }
+        return run(Scenario(), changes)[0].progression
+
+    np.testing.assert_array_equal(progression(0.0, 14.0), progression(0.0, 200.0))
+    assert (progression(1.0, 14.0) != progression(1.0, 200.0)).any()

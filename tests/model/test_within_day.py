@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mezikd.model import friberg
-from mezikd.model.disposition import rates
+from mezikd.model.disposition import Amounts, rates
 from mezikd.model.dosing_events import Records
-from mezikd.model.mesh import mesh
-from mezikd.model.within_day import blood_at, course, emax, linear
+from mezikd.model.mesh import Mesh, Read, mesh
+from mezikd.model.within_day import Course, blood_at, course, emax, linear
 
 KA, CL, V1, Q, V2 = 2.0, 10.0, 35.0, 15.0, 105.0
 K, GAMMA = 4.0 / 125.0, 0.17
@@ -97,3 +97,19 @@ def test_gradient_is_finite_without_drug_and_at_the_bound():
         value, gradient = value_and_gradient(at)
         assert np.isfinite(value)
         assert np.isfinite(gradient).all()
+
+
+def test_counts_between_steps_are_a_cubic_through_values_and_slopes():
+    """A course that is a cubic in time is read back exactly, wherever in a step an observation lies."""
+
+    def cubic(t):
+        return 1.0 - 0.02 * t + 3e-3 * t**2 - 5e-5 * t**3
+
+    start = np.array([0.0, 1.0, 4.0, 10.0])
+    m = Mesh(np.diff(np.append(start, 20.0))[:, None], *np.zeros((4, 4, 1)), start[:, None])
+    slope = -0.02 + 6e-3 * start - 1.5e-4 * start**2
+    none = jnp.zeros((4, 1))
+    of_cubic = Course(Amounts(none, none, none), jnp.asarray(cubic(start))[:, None], jnp.asarray(slope)[:, None])
+    step, elapsed = np.array([[0, 1, 1, 2, 2]]), np.array([[0.3, 0.5, 2.9, 0.0, 5.0]])
+    found = blood_at(of_cubic, m, Read(step, elapsed))
+    np.testing.assert_allclose(found, cubic(start[step] + elapsed), rtol=1e-12)
