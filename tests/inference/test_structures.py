@@ -239,7 +239,7 @@ def test_one_structure(folder):
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (lambda f: chosen(f, "spring"), ("--structure", "'spring'", "stacked, arrest, kill")),
+        (lambda f: chosen(f, "spring"), ("--structure", "'spring'", "stacked; arrest; kill")),
         (lambda f: chosen(f, made="sunday"), ("structures.csv", "another fit of 'arrest'", "mezikd compare")),
         (lambda f: (mixture.file_of(f, "kill").unlink(), chosen(f)), ("kill.nc", "no such file")),
         (lambda f: ((f / mixture.TABLE).write_text("structure,weight\nkill,1\n"), chosen(f)), ("structures.csv", "cannot be read")),
