@@ -96,8 +96,9 @@ class Calibrator:
         """Compile; a minute or two, on two cores."""
         target = problem.target
         data = target.data._replace(prior=prior)
-        waiting = build_in_background(target.sampled_log_density, len(problem.free), data, settings)
-        function = jax.jit(jax.value_and_grad(target.sampled_log_density), compiler_options=compiler_options())
+        along = target.in_single().sampled_log_density
+        waiting = build_in_background(target.sampled_log_density, len(problem.free), data, settings, along)
+        function = jax.jit(jax.value_and_grad(along), compiler_options=compiler_options())
         scores, quantities, z = score_function(target), quantity_function(target), np.zeros(len(problem.free))
         _ = function(z, data), scores(z, data.observed), quantities(z)
         return cls(problem, prior, settings, covariance_trials, function, waiting.result(), scores, quantities)

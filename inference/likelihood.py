@@ -7,7 +7,7 @@ simulated trials (joint_covariance.py), numbers of the same patients are not cou
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from mezikd.model.expected import Cuts, Expected, expected
 from mezikd.model.parameters import Parameter, natural
 from mezikd.model.patients import Cohort
+from mezikd.model.precision import in_single
 from mezikd.model.trial_design import Design
 
 from . import scores
@@ -138,6 +139,8 @@ class Target:
     parameters: tuple[Parameter, ...]
     mezikd: Cohort
     kd: Cohort
+    single: bool = False
+    """Whether the expectations are computed in float32: for trajectories, whose ends float64 decides on (sampler.py)."""
     leave_out: str = NOTHING
     """Group of fitted rows (groups.py) that the likelihood does without: to see how the others predict it."""
 
@@ -185,32 +188,50 @@ class Target:
         """Return the expectations of both arms at coordinates ``z``; ``changes`` replaces parameters in natural units."""
         theta = natural(z, self.parameters) | dict(changes or {})
         cuts = self.cuts(self.data.observed if observed is None else observed)
-        return expected(theta, self.design, self.mezikd, self.kd, cuts)
+        if not self.single:
+            return expected(theta, self.design, self.mezikd, self.kd, cuts)
+
+        def of_numbers(theta, points, cuts):
+            cohorts = (replace(c, z=z, weight=w) for c, (z, w) in zip((self.mezikd, self.kd), points, strict=True))
+            return expected(theta, self.design, *cohorts, Cuts(*cuts))
+
+        points = [(c.z, c.weight) for c in (self.mezikd, self.kd)]
+        return in_single(of_numbers, theta, points, (cuts.rdi, cuts.neutropenia_days))
 
     def row_scores(self, e: Expected, observed: Observed | None = None) -> dict[str, Float[Array, "n"]]:
-        """Return the scores of each fitted row: one, or three of quartiles."""
-        o = self.data.observed if observed is None else observed
-        out = {}
+        """Return the scores of each fitted row: one, or three of quartiles.
+
+        All binomials are scored as one vector: one by one they were half of the operations of the log-density's program.
+        """
+        o = Observed(*(jnp.unstack(jnp.asarray(x)) for x in (self.data.observed if observed is None else observed)))
+        found: dict[str, list] = {}
+        counts, sizes, probabilities, names = [], [], [], []
         for row in self.evidence.fit:
             i = self._index[row.name]
-            value, n = jnp.asarray(o.value)[i], jnp.asarray(o.denominator)[i]
-            if row.statistic == "quartiles":
-                cumulative = CUMULATIVE[row.outcome](e, row, self.quartiles_of(row, o))
-                out[row.name] = scores.quartiles(n, cumulative)
-                continue
+            value, n = o.value[i], o.denominator[i]
             if row.statistic in ("median", "hazard_ratio"):
-                error, reached = jnp.asarray(o.error)[i], jnp.asarray(o.reached)[i]
-                r = scores.normal(jnp.log(value), error, survival_quantity(e, row), reached)
-                out[row.name] = jnp.where(n > 0.0, r, 0.0)[None]
+                r = scores.normal(jnp.log(value), o.error[i], survival_quantity(e, row), o.reached[i])
+                found[row.name] = [jnp.where(n > 0.0, r, 0.0)]
                 continue
-            p = PROBABILITY[row.outcome](e, row)
-            whole = self.evidence.given(row)
-            if whole is not None:
-                j = self._index[whole.name]
-                of = jnp.asarray(o.value)[j], jnp.asarray(o.denominator)[j]
-                value, n, p = conditional(row, value, *of, p, PROBABILITY[whole.outcome](e, whole))
-            out[row.name] = scores.binomial(value, n, p)[None]
-        return out
+            if row.statistic == "quartiles":
+                cuts = jnp.stack([o.low[i], value, o.high[i]])
+                parts = scores.of_quartiles(n, CUMULATIVE[row.outcome](e, row, cuts))
+            else:
+                p, whole = PROBABILITY[row.outcome](e, row), self.evidence.given(row)
+                if whole is not None:
+                    j = self._index[whole.name]
+                    of = o.value[j], o.denominator[j]
+                    value, n, p = conditional(row, value, *of, p, PROBABILITY[whole.outcome](e, whole))
+                parts = (value,), (n,), (p,)
+            found[row.name] = []
+            names += [row.name] * len(parts[0])
+            for all_rows, of_row in zip((counts, sizes, probabilities), parts, strict=True):
+                all_rows += of_row
+        if names:
+            r = scores.binomial(*(jnp.stack(x) for x in (counts, sizes, probabilities)))
+            for name, score in zip(names, jnp.unstack(r), strict=True):
+                found[name].append(score)
+        return {name: jnp.stack(each) for name, each in found.items()}
 
     def terms(self, e: Expected, data: Data | None = None) -> dict[str, jax.Array]:
         """Return the log-likelihood of each reported number on its own, and 'joint': what their covariance adds.
@@ -239,6 +260,10 @@ class Target:
         u = z if data.prior is None else data.prior.root @ (z - data.prior.centre)
         value = self.log_likelihood(self.expected(z, data.observed, changes), data) - 0.5 * (u**2).sum()
         return jnp.where(jnp.isfinite(value), value, -jnp.inf)
+
+    def in_single(self) -> "Target":
+        """Return the same log-density with expectations in float32."""
+        return replace(self, single=True)
 
     def sampled_log_density(self, x, data: Data | None = None, changes: Mapping[str, Any] | None = None):
         """Return ``log_density`` at the sampler's coordinates ``x`` (coordinates.py)."""

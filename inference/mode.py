@@ -48,7 +48,7 @@ def find_mode(gradient: Gradient, starts: np.ndarray, bound: float = 6.0) -> tup
     return best.x, -float(best.fun), spent
 
 
-def whitening(gradient: Gradient, z: np.ndarray, step: float = 2e-3) -> np.ndarray:
+def whitening(gradient: Gradient, z: np.ndarray, step: float = 1e-2) -> np.ndarray:
     """Return the inverse square root of the negative Hessian at ``z``, from central differences of the gradient.
 
     Eigenvalues below the prior's, 1, are raised to it: the likelihood cannot make a direction wider than its prior in

@@ -59,10 +59,11 @@ def prepare_folder(fingerprint: str, out: Path, restart: bool) -> bool:
 
 
 class _Gradient:
-    """Compiled value and gradient of the log-density in the sampler's coordinates, counted."""
+    """Compiled value and gradient of the log-density in the sampler's coordinates, counted; in float32 (precision.py)."""
 
     def __init__(self, target: Target):
-        self._function = jax.jit(jax.value_and_grad(target.sampled_log_density), compiler_options=compiler_options())
+        function = jax.value_and_grad(target.in_single().sampled_log_density)
+        self._function = jax.jit(function, compiler_options=compiler_options())
         self.data = target.data
         self.calls = 0
 
@@ -110,7 +111,9 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
     console.print(f"{problem.settings.study.name}: {len(problem.evidence.fit)} reported numbers fitted, "
                   f"{len(problem.free)} parameters, {problem.settings.patients.mezikd} virtual patients")  # fmt: skip
     target = problem.target
-    future = build_in_background(target.sampled_log_density, len(problem.free), target.data, settings)
+    future = build_in_background(
+        target.sampled_log_density, len(problem.free), target.data, settings, target.in_single().sampled_log_density
+    )
     gradient = _Gradient(target)
     saved = load_pickle(work / "geometry.pickle")
     if saved is None:

@@ -2,8 +2,13 @@
 
 Coordinates u are about standard normal: z = centre + whiten u. The first part of the warm-up (the pilot) runs in those of
 the curvature at the mode; its draws and their gradients, of all chains together, give better ones (whitening.py). In
-these the step size is found from the acceptance of all chains together (step_size.py) and kept for the kept draws. Chains run side by side, one thread a core; every block of draws is
-a pure function of the state before it, so an interrupted run goes on exactly where it was.
+these the step size is found from the acceptance of all chains together (step_size.py) and kept for the kept draws. Chains
+run side by side, one thread a core; every block of draws is a pure function of the state before it, so an interrupted run
+goes on exactly where it was.
+
+Trajectories may follow a cheaper density p' than the one p that is wanted (float32 instead of float64). NUTS leaves p'
+invariant and is reversible, so a transition from z to z' that is accepted with probability min(1, [p(z')/p'(z')] /
+[p(z)/p'(z)]) leaves p invariant (delayed acceptance: Christen and Fox, JCGS 2005): draws are exact, however rough p' is.
 """
 
 from collections.abc import Callable
@@ -33,6 +38,15 @@ class Geometry(NamedTuple):
     """Second argument of the log-density."""
 
 
+class State(NamedTuple):
+    """State of one chain between two transitions."""
+
+    nuts: Any
+    """numpyro's."""
+    gap: jax.Array
+    """Log of the density wanted over that of the trajectories, here; -infinity at the start: the first move is accepted."""
+
+
 class Draws(NamedTuple):
     """One block of one chain; leading axis: draws."""
 
@@ -45,6 +59,8 @@ class Draws(NamedTuple):
     step_size: np.ndarray
     slope: np.ndarray
     """Gradient of the log-density in the coordinates u of the block."""
+    agreed: np.ndarray
+    """Whether the density that is wanted accepted the transition."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +103,22 @@ def _settings(s: SamplerSettings) -> dict[str, Any]:
 class Sampler:
     """Compiled pieces of NUTS for one log-density. Immutable after construction.
 
-    ``data`` gives the shapes of what the log-density is given; its values come with the geometry.
+    ``data`` gives the shapes of what the log-density is given; its values come with the geometry. With ``along``
+    trajectories follow that log-density instead; draws are still of ``log_density``.
     """
 
-    def __init__(self, log_density: LogDensity, dimensions: int, data: Any, settings: SamplerSettings):
-        def potential(geometry: Geometry):
-            def negative(u):
-                z = geometry.centre + geometry.whiten @ u
-                return -log_density(z, geometry.data)
+    def __init__(
+        self,
+        log_density: LogDensity,
+        dimensions: int,
+        data: Any,
+        settings: SamplerSettings,
+        along: LogDensity | None = None,
+    ):
+        followed = log_density if along is None else along
 
-            return negative
+        def potential(geometry: Geometry):
+            return lambda u: -followed(geometry.centre + geometry.whiten @ u, geometry.data)
 
         init, sample = numpyro_hmc.hmc(potential_fn_gen=potential, algo="NUTS")
         n = dimensions
@@ -104,13 +126,29 @@ class Sampler:
         def begin(key, u, geometry):
             return init(u, **_settings(settings), model_args=(geometry,), rng_key=key)
 
-        def block(state, geometry):
-            def one(state, _):
-                step_size = state.adapt_state.step_size
-                state = sample(state, (geometry,), {})
-                z = geometry.centre + geometry.whiten @ state.z
-                out = (z, -state.potential_energy, state.energy, state.accept_prob, state.num_steps, state.diverging)
-                return state, (*out, step_size, -state.z_grad)
+        def at(u, geometry: Geometry):
+            return geometry.centre + geometry.whiten @ u
+
+        def settled(old: State, new, geometry: Geometry) -> tuple[State, jax.Array]:
+            """Return the state after the transition to ``new``, or none, and whether it was accepted."""
+            if along is None:
+                return State(new, jnp.zeros(())), jnp.asarray(True)
+            gap = log_density(at(new.z, geometry), geometry.data) + new.potential_energy
+            luck = jax.random.uniform(jax.random.fold_in(new.rng_key, 0))
+            agreed = jnp.log(luck) < gap - old.gap
+            stay = {k: getattr(old.nuts, k) for k in ("z", "z_grad", "potential_energy")}
+            move = {k: getattr(new, k) for k in stay}
+            kept = jax.tree.map(partial(jnp.where, agreed), move, stay)
+            return State(new._replace(**kept), jnp.where(agreed, gap, old.gap)), agreed
+
+        def block(state: State, geometry: Geometry):
+            def one(state: State, _):
+                step_size = state.nuts.adapt_state.step_size
+                state, agreed = settled(state, sample(state.nuts, (geometry,), {}), geometry)
+                s = state.nuts
+                density = state.gap - s.potential_energy
+                out = (at(s.z, geometry), density, s.energy, s.accept_prob, s.num_steps, s.diverging)
+                return state, (*out, step_size, -s.z_grad, agreed)
 
             return jax.lax.scan(one, state, None, length=BLOCK)
 
@@ -118,14 +156,14 @@ class Sampler:
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), data)
         geometry = Geometry(zeros((n,)), zeros((n, n)), shapes)
         key = jax.eval_shape(lambda: jax.random.PRNGKey(0))
-        state = jax.eval_shape(begin, key, zeros((n,)), geometry)
+        state = State(jax.eval_shape(begin, key, zeros((n,)), geometry), zeros(()))
         self.block = jax.jit(block, compiler_options=compiler_options()).lower(state, geometry).compile()
-        self.settings = settings
+        self.settings, self.corrected = settings, along is not None
 
     def start(self, chain: int, geometry: Geometry, z: np.ndarray | None, gradient: Gradient):
         """Return the state of ``chain`` at ``z``, or at a draw of the approximation that the geometry stands for.
 
-        numpyro makes the state of a standard normal, which costs no compilation; its energy and slope are then those of
+        ``gradient`` is that of the density that trajectories follow. numpyro makes the state of a standard normal, which costs no compilation; its energy and slope are then those of
         the log-density.
         """
         centre, whiten = np.asarray(geometry.centre), np.asarray(geometry.whiten)
@@ -136,11 +174,12 @@ class Sampler:
         state = init(jnp.asarray(u), **_settings(self.settings), rng_key=key)
         value, slope = gradient(centre + whiten @ u)
         energy = state.energy - state.potential_energy - value
-        return state._replace(
+        nuts = state._replace(
             potential_energy=jnp.asarray(-value), energy=energy, z_grad=jnp.asarray(-whiten.T @ slope)
         )
+        return State(nuts, jnp.asarray(-jnp.inf if self.corrected else 0.0))
 
-    def advance(self, state, geometry: Geometry) -> tuple[Any, Draws]:
+    def advance(self, state: State, geometry: Geometry) -> tuple[Any, Draws]:
         """Return the state ``BLOCK`` transitions later and the draws in between."""
         state, out = self.block(state, geometry)
         return state, Draws(*(np.asarray(x) for x in out))
@@ -154,20 +193,21 @@ def build_in_background(*args, **kwargs) -> "Future[Sampler]":
     return future
 
 
-def frozen(state, settings: SamplerSettings, step_size: float):
+def frozen(state: State, settings: SamplerSettings, step_size: float) -> State:
     """Return ``state`` past its adaptation, with ``step_size``."""
-    adapt = state.adapt_state._replace(step_size=jnp.asarray(step_size))
-    return state._replace(adapt_state=adapt, i=jnp.asarray(_settings(settings)["num_warmup"]))
+    adapt = state.nuts.adapt_state._replace(step_size=jnp.asarray(step_size))
+    past = state.nuts._replace(adapt_state=adapt, i=jnp.asarray(_settings(settings)["num_warmup"]))
+    return state._replace(nuts=past)
 
 
 def run_chain(
     sampler: Sampler,
     geometry: Geometry,
-    start: Callable[[], Any],
+    start: Callable[[], State],
     total: int,
-    resume: tuple[Any, list[Draws]] | None,
-    progress: Callable[[list[Draws], Any], None],
-) -> tuple[Any, list[Draws]]:
+    resume: tuple[State, list[Draws]] | None,
+    progress: Callable[[list[Draws], State], None],
+) -> tuple[State, list[Draws]]:
     """Return the last state of one chain and its ``total`` blocks; ``progress(blocks, state)`` follows each.
 
     It begins at the state ``start()``, or goes on where ``resume`` left off.

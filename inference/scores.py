@@ -38,16 +38,21 @@ def binomial(count, n, p):
     return jnp.where(n > 0.0, jnp.where(close, near, far), 0.0)
 
 
-def quartiles(n, cumulative):
-    """Return the three scores of reported quartiles: n/4 patients in each of the four intervals that they cut.
+def of_quartiles(n, cumulative):
+    """Return ``(counts, sizes, probabilities)`` of three binomials: n/4 patients in each of the four intervals that
+    reported quartiles cut.
 
     ``cumulative`` is the model's distribution function at the quartiles. The multinomial is the product of binomials of
     each interval among those not in an earlier one, so the three are about independent.
     """
     first, second, third = cumulative
-    left = (jnp.ones(()), 1.0 - first, 1.0 - second)
-    p = (first, (second - first) / safe(left[1]), (third - second) / safe(left[2]))
-    return jnp.stack([binomial(0.25 * n, share * n, q) for share, q in zip((1.0, 0.75, 0.5), p, strict=True)])
+    p = (first, (second - first) / safe(1.0 - first), (third - second) / safe(1.0 - second))
+    return (0.25 * n,) * 3, tuple(share * n for share in (1.0, 0.75, 0.5)), p
+
+
+def quartiles(n, cumulative):
+    """Return the three scores of reported quartiles (``of_quartiles``)."""
+    return binomial(*(jnp.stack(x) for x in of_quartiles(n, cumulative)))
 
 
 def normal(observed, error, model, reached):

@@ -1,7 +1,8 @@
 """The patient's course: daily scans from planned dose to ANC, with the mean-field dose rules (model.md, section 0).
 
 Outer scan over weeks (visits and rules), inner scan over days (amount, block, arrest, marrow). The reverse pass
-recomputes each week from its first day, so memory holds one state a week. A patient never held follows full doses
+recomputes each day from the state before it, so memory holds one state a day and no intermediate (a week at a time,
+intermediates kept, was a third slower). A patient never held follows full doses
 exactly, so first counts below a limit and first holds are exact; the expected course of the others is an approximation
 whose error a test measures against the exact patient (exact.py).
 """
@@ -18,6 +19,7 @@ from . import rules
 from .elementary import log
 from .individuals import Individuals
 from .neutrophils import TR_SHARE
+from .precision import by_dtype
 from .regimen import Regimen
 
 UNTOUCHED, HELD = 0, 1
@@ -56,8 +58,8 @@ TRACE = 1e-9
 """Amount over EC50 of a patient who has taken nothing: small enough to be no drug, finite so that its gradient is."""
 
 
-UNDERFLOW = 1e-100
-"""Keeps the logarithm of an amount that months without a dose have brought to zero finite, and its gradient."""
+UNDERFLOW = 1e-100, 1e-30
+"""In double and single precision. Keeps the logarithm of an amount that months without a dose have brought to zero finite, and its gradient."""
 
 
 class _Daily(NamedTuple):
@@ -118,7 +120,7 @@ def day(state, dose, c: _Daily, structure, steps: int, support=None):
     """
     amount, arrest, chain = state
     amount = amount + c.dose * dose
-    power = jnp.exp(c.hill * log(amount + UNDERFLOW))
+    power = jnp.exp(c.hill * log(amount + by_dtype(amount, *UNDERFLOW)))
     tumour = power * c.tumour
     tumour = c.tumour_scale * log((1.0 + tumour) / (1.0 + tumour * c.shrink_day))
     for _ in range(steps):
@@ -193,7 +195,9 @@ def expected_course(
         weekly = never, first_hold, dose, variance, full
         return (occupancy, never), weekly, joining / (was + joining + 1e-12), mass / (1.0 - never + 1e-12)
 
-    @partial(jax.checkpoint, prevent_cse=False)
+    days = jax.checkpoint(one_day, prevent_cse=False)
+    seen_of = jax.checkpoint(lambda blood, arrest: see(Days(ind.log_anc0 + log(blood), arrest)), prevent_cse=False)
+
     def daily_week(carry, xs):
         state, rules_state = carry
         doses, due_now = xs
@@ -206,8 +210,8 @@ def expected_course(
         joins = jnp.stack([jnp.zeros_like(joined), joined])
         state = jax.tree.map(lambda x: x + joins * (x[UNTOUCHED] - x), state)
         shares = intensity * jnp.stack([jnp.ones_like(share), share])
-        state, (blood, arrest, tumour) = jax.lax.scan(partial(one_day, shares), state, doses)
-        seen = see(Days(ind.log_anc0 + log(blood), arrest))
+        state, (blood, arrest, tumour) = jax.lax.scan(partial(days, shares), state, doses)
+        seen = seen_of(blood, arrest)
         return (state, rules_state), (seen, tumour.mean(axis=0), weekly, (count.hold[UNTOUCHED], of_held))
 
     def later_week(carry, xs):

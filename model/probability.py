@@ -3,9 +3,11 @@
 from jax.scipy.special import erfc
 
 from .elementary import log, once
+from .precision import by_dtype
 
 _HALF_ROOT = 0.7071067811865476
-_TINY = 1e-12
+_TINY = 1e-12, 1e-7
+"""In double and single precision."""
 
 
 def normal_cdf(x):
@@ -15,4 +17,4 @@ def normal_cdf(x):
 
 def log_not(p):
     """Return log(1 - p), finite up to p = 1."""
-    return log(1.0 - p * (1.0 - _TINY))
+    return log(1.0 - p * (1.0 - by_dtype(p, *_TINY)))

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .exposure import LN2, reference_tumour_block
+from .precision import by_dtype
 from .probability import normal_cdf
 from .regimen import DAYS_PER_MONTH
 
@@ -83,14 +84,14 @@ def states(h: Hazards, each: Callable = lambda of_arms: of_arms) -> States:
 
     start = leaving(week)
     flow = each((start[:-1] + 4.0 * leaving(week[:-1] + 0.5) + start[1:]) / 6.0)
-    gain = jnp.exp(jnp.minimum(off - on, OVERFLOW))
+    gain = jnp.exp(jnp.minimum(off - on, by_dtype(on, *OVERFLOW)))
     shared = jnp.exp(-on - death)
     lost = running_sum(0.5 * flow * (gain[:-1] + gain[1:]))
     return States(shared * each(jnp.exp(-h.stop * week)), shared * each(carried(week)), jnp.exp(-off - death) * lost)
 
 
-OVERFLOW = 300.0
-"""Cumulative hazard beyond which nobody is left; keeps exp finite."""
+OVERFLOW = 300.0, 80.0
+"""In double and single precision. Cumulative hazard beyond which nobody is left; keeps exp finite."""
 
 
 def exits(free, death):
@@ -99,7 +100,7 @@ def exits(free, death):
     ``free`` is the probability of being progression-free at the weeks' starts (one more than ``death``), ``death`` the
     hazard of death per week. Both exits compete within the week; second order.
     """
-    kept = jnp.exp(-jnp.minimum(death, OVERFLOW))
+    kept = jnp.exp(-jnp.minimum(death, by_dtype(death, *OVERFLOW)))
     died = 0.5 * (1.0 - kept) * (free[:-1] + free[1:] / kept)
     return free[:-1] - free[1:] - died, died
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -205,3 +206,17 @@ def test_an_inverted_hazard_ratio_fits_worse(target, mode):
     inverted = target.row_scores(target.compiled_expected(z), target.data.observed._replace(value=value))
     loss = parts["terms"]["pfs_hr/mezikd_vs_kd/all"] + 0.5 * float(inverted["pfs_hr/mezikd_vs_kd/all"][0]) ** 2
     assert loss > 5.0
+
+
+def test_single_precision_follows_double(target, evaluate):
+    """What trajectories follow: log-density and gradient over draws of the prior."""
+    single = jax.jit(jax.value_and_grad(target.in_single().log_density))
+    errors, angles = [], []
+    for z in np.random.default_rng(3).standard_normal((30, len(NAMES))):
+        (exact, _), exact_slope = evaluate(z)
+        value, slope = single(z, target.data)
+        errors.append(abs(float(value - exact)))
+        angles.append(np.linalg.norm(slope - exact_slope) / np.linalg.norm(exact_slope))
+    assert 0.0 < np.median(errors) < 1e-3
+    assert np.quantile(errors, 0.9) < 0.01
+    assert np.quantile(angles, 0.9) < 0.01

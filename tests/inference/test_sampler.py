@@ -60,6 +60,35 @@ def test_moments(sampler, geometry):
     np.testing.assert_allclose(np.cov(z.T), COVARIANCE, atol=0.35)
 
 
+def rough(z, root):
+    """Another density: shifted by half an SD and wavy."""
+    return log_density(z - jnp.asarray([0.7, 0.3, 0.2]), root) + 0.5 * jnp.sin(3.0 * z[0])
+
+
+@pytest.fixture(scope="module")
+def corrected() -> Sampler:
+    """Trajectories follow the rough density."""
+    return Sampler(log_density, 3, jnp.eye(2), SamplerSettings(chains=2, warmup=100, draws=2000, seed=3), rough)
+
+
+def rough_gradient(z):
+    value, slope = jax.value_and_grad(rough)(jnp.asarray(z), jnp.eye(2))
+    return float(value), np.asarray(slope)
+
+
+def test_draws_are_of_the_density_wanted_along_trajectories_of_another(corrected, geometry):
+    start = partial(corrected.start, 0, geometry, None, rough_gradient)
+    _, blocks = run_chain(corrected, geometry, start, 120, None, lambda *_: None)
+    z, agreed, density = (np.concatenate([getattr(b, k) for b in blocks[4:]]) for k in ("z", "agreed", "log_density"))
+    assert 0.3 < agreed.mean() < 0.9
+    # About 600 effective draws; the rough density's mean lies half an SD away.
+    np.testing.assert_allclose(z.mean(axis=0), MEAN, atol=5 * np.sqrt(np.diag(COVARIANCE) / 600).max())
+    np.testing.assert_allclose(np.cov(z.T), COVARIANCE, atol=0.35)
+    np.testing.assert_allclose(density, [log_density(x, jnp.eye(2)) for x in z], rtol=1e-9, atol=1e-9)
+    stayed = ~agreed[1:]
+    np.testing.assert_array_equal(z[1:][stayed], z[:-1][stayed])
+
+
 def test_a_resumed_chain_gives_the_same_draws(sampler, geometry, tmp_path):
     saved = {}
 
@@ -76,7 +105,7 @@ def test_a_resumed_chain_gives_the_same_draws(sampler, geometry, tmp_path):
 
 def test_starts_where_it_is_told_with_the_slope_of_the_log_density(sampler, geometry):
     z = np.array([0.3, -1.0, 1.1])
-    state = sampler.start(0, geometry, z, gradient)
+    state = sampler.start(0, geometry, z, gradient).nuts
     value, slope = gradient(z)
     np.testing.assert_allclose(geometry.centre + geometry.whiten @ state.z, z, rtol=1e-12)
     np.testing.assert_allclose(state.potential_energy, -value, rtol=1e-12)
@@ -116,5 +145,5 @@ def test_common_step_recovers_a_known_law():
     step = rng.uniform(0.1, 1.5, 100)
     accept = np.clip(acceptance(step, 1.7) + rng.normal(0.0, 0.1, 100), 0.0, 1.0)
     blank = np.zeros(100)
-    blocks = [Draws(blank, blank, blank, accept, blank, blank, step, blank)]
+    blocks = [Draws(blank, blank, blank, accept, blank, blank, step, blank, blank)]
     assert acceptance(common_step([blocks], 0.8), 1.7) == pytest.approx(0.8, abs=0.03)
