@@ -61,11 +61,12 @@ def week(budget, hazard, below, now, ratio, luck: Chance) -> tuple[Array, Infect
 def grades(infections: Infections, is_first_severe, grade4, fatal, share4, luck: Chance) -> Int[Array, "2 patients"]:
     """Return the grade of each infection: 5, 4 or 3 where severe, else 2; 0 where none.
 
-    ``grade4`` and ``fatal`` settle the first severe infection, later ones are of grade 4 with probability ``share4``.
+    ``grade4`` settles the first severe infection, later ones are of grade 4 with probability ``share4``; ``fatal`` is
+    whether this week's severe infection is the patient's death.
     """
     later = luck.uniform() < share4
     severe = jnp.where(jnp.where(is_first_severe, grade4, later), 4, 3)
-    severe = jnp.where(is_first_severe & fatal, 5, severe)
+    severe = jnp.where(fatal, 5, severe)
     return jnp.where(infections.day < NEVER, jnp.stack([severe, jnp.full_like(severe, 2)]), 0)
 
 

@@ -243,9 +243,11 @@ def with_days(person: Person, s: State, x: Today, plan: Plan, model: days.Model,
     lowest = jnp.where(collected, log_anc.min(axis=0), NEVER)
     begins = on & (dosing.holds > s.dosing.holds)
     h = _with_event(h._replace(drug_stop=_first(h.drug_stop, on & dosing.ended, now)), event)
+    # The drug ends within the week: what the rest of the week would have brought is neither given nor planned.
+    dosed = now + jnp.arange(7.0)[:, None] < jnp.minimum(h.drug_stop, h.cutoff)
     h = h._replace(
-        given=h.given + doses.sum(axis=0),
-        planned=h.planned + jnp.where(on & ~dosing.ended, x.planned.sum(), 0.0),
+        given=h.given + (doses * dosed).sum(axis=0),
+        planned=h.planned + (x.planned[:, None] * dosed).sum(axis=0),
         first_grade2=_first(h.first_grade2, on & x.visit & (count < observation.LOG_GRADE2), now),
         first_grade3=_first(h.first_grade3, on & x.visit & (count < rules.LOG_GRADE3), now),
         first_grade4=_first(h.first_grade4, seen & (count < rules.LOG_GRADE4), now),
@@ -269,7 +271,7 @@ def with_days(person: Person, s: State, x: Today, plan: Plan, model: days.Model,
     state = State(week.state, dosing, course, effect, event.phase, budget, episode, h)
     if not record:
         return state, None
-    grade = infections.grades(infected, is_first, h.grade4 > 0.5, h.fatal > 0.5, person.later_grade4, luck)
+    grade = infections.grades(infected, is_first, h.grade4 > 0.5, killed, person.later_grade4, luck)
     return state, Record(
         anc=jnp.exp(log_anc), arrest=week.arrest, dose=doses, gcsf=supported, on=on,
         count=jnp.where(seen, jnp.exp(count), jnp.nan), unscheduled=unscheduled, held=dosing.held & on,
