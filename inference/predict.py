@@ -18,7 +18,7 @@ from .prediction import Predicted, Theta, predict, steps, theta_of, together
 from .prediction_summary import summary_text
 from .prediction_tables import csv_text, difference_table, prediction_table
 from .problem import Problem
-from .processor import keep_memory
+from .processor import keep_memory, one_core_a_program
 from .scenario_files import Source
 from .scenario_writer import scenarios_toml
 from .scenarios import Request, fitted_of, resolve
@@ -79,6 +79,7 @@ def run_predict(posterior: Path, source: Source, out: Path, structure: str = STA
     InputError: as ``prepare``.
     """
     keep_memory()
+    one_core_a_program()
     request, problem, structures = prepare(posterior, source, structure)
     origin = said(structures)
     console.print(origin, soft_wrap=True)

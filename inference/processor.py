@@ -5,6 +5,7 @@ a quarter of the time of a gradient of the built-in fit (tests/benchmarks/result
 """
 
 import ctypes
+import os
 import sys
 
 import jax
@@ -23,6 +24,16 @@ def keep_memory() -> bool:
     except AttributeError:
         return False
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _LARGEST))
+
+
+def one_core_a_program() -> None:
+    """Let a compiled program run on the core of the thread that calls it; nothing where a backend already exists.
+
+    For commands that run several programs at once: XLA would split every small loop of each between all cores, which
+    takes half as much CPU time again and is no faster. Results are the same.
+    """
+    os.environ.setdefault("PJRT_NPROC", "1")
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def compiler_options() -> dict[str, int]:
