@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from .monte_carlo import Estimates, population_draws, probability_above_zero, quantiles
+from .monte_carlo import Estimates, centre_error, population_draws, probability_above_zero, quantiles
 from .prediction import Outcomes, Predicted
 from .prediction_outcomes import FEBRILE, PFS_MEAN, SEVERE, Key, mean_month
 from .prediction_tables import Extrapolated
@@ -65,12 +65,13 @@ def benefit_risk_table(
     best, lines = probability_best(list(values.values())), []
     for s, p_best in zip(predicted.scenarios, best, strict=True):
         own = quantiles(population_draws(values[s.name]))
-        draws = population_draws(values[s.name].minus(values[reference]))
+        paired = values[s.name].minus(values[reference])
+        draws = population_draws(paired)
         difference = quantiles(draws)
         same = s.name == reference
         numbers = [own[2], own[1], own[3], own[0], own[4]]
         numbers += [difference[2], difference[1], difference[3], difference[0], difference[4]]
-        better = float("nan") if same else probability_above_zero(draws)
+        better = float("nan") if same else probability_above_zero(draws, centre_error(paired))
         flag = any(extrapolated(s, key) for key in by_outcome)
         lines.append((s.name, s.scenario.arm, mean_month(horizon), *numbers, better, float(p_best), flag))
     return pd.DataFrame(lines, columns=pd.Index(COLUMNS))

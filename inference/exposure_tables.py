@@ -20,7 +20,7 @@ def _daily(x: np.ndarray) -> np.ndarray:
 def adex(arm: VirtualArm, study: str) -> pd.DataFrame:
     """Return the dosing records of an arm; empty in the arm without mezigdomide.
 
-    A day counts where a dose was planned and it began before the end of the drug: the simulator's weeks are cut there.
+    A day counts where a dose was planned and it began before the end of the drug: the record has the whole week in which it ends.
     Holds are records with dose 0.
     """
     r, regimen = arm.record, arm.scenario.regimen

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pandas as pd
-from mezikd.model.history import NEVER, SEVERE
+from mezikd.model.history import NEVER
 
 from .exposure_tables import sequence
-from .subject_tables import completed, fatal_infection, study_day, subject_ids
+from .subject_tables import completed, study_day, subject_ids
 from .virtual_trial import VirtualArm
 
 STEP = 0.001
@@ -98,14 +98,11 @@ def _infections(arm: VirtualArm) -> pd.DataFrame:
     cells = np.moveaxis(r.infection, 2, 0)  # patients, weeks, kinds
     patient, week, kind = np.nonzero((cells < NEVER) & arm.treated[:, None, None])
     at = (week, kind, patient)
-    begin, graded = r.infection[at], r.infection_grade[at].astype(int)
-    # An infection after progression is not among the causes of death of the model, whatever its grade would be.
-    fatal = fatal_infection(arm)[patient] & (kind == SEVERE) & (np.abs(begin - arm.history.death[patient]) < 1e-9)
-    graded = np.where(fatal, 5, np.minimum(graded, 4))
+    begin = r.infection[at]
     return pd.DataFrame(
         {
-            "patient": patient, "begin": begin, "end": np.where(fatal, begin, begin + r.infection_days[at]),
-            "grade": graded, "concurrent": r.infection_concurrent[at],
+            "patient": patient, "begin": begin, "end": begin + r.infection_days[at],
+            "grade": r.infection_grade[at].astype(int), "concurrent": r.infection_concurrent[at],
         }
     )  # fmt: skip
 

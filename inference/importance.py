@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from arviz_stats.base.array import array_stats
 
 TRUSTED = 0.7
 """k-hat above which importance weights are not to be trusted (Vehtari et al. 2024)."""
@@ -37,6 +36,8 @@ def smoothed(log_ratio: np.ndarray) -> Weighted:
     if np.ptp(np.sort(ratio)[-(len(ratio) // 5 + 1) :]) < 1e-12:  # even weights have no tail to smooth
         log_weights, khat = ratio, 0.0
     else:  # arviz takes log-likelihoods to be left out: the negative of log ratios
+        from arviz_stats.base.array import array_stats  # takes half a second to import
+
         log_weights, khat = array_stats.psislw(-ratio)
     weights = np.exp(np.asarray(log_weights) - np.max(log_weights))
     return Weighted(weights / weights.sum(), float(khat))

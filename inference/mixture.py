@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from .errors import input_error, shown
-from .posterior_file import load
+from .posterior_file import load_draws
 from .prediction import allocated
 from .problem import Problem
 from .structures import GROUPS
@@ -140,10 +140,26 @@ def members(posterior: Path, tree: xr.DataTree, problem: Problem, draws: int, st
             at = file_of(posterior.parent, name)
             if not at.is_file():
                 raise input_error(at, "there is no such file", "write it again: mezikd compare, or --structure another")
-            other, of = load(at)
+            other, of = load_draws(at)
         compared.check(name, other, at)
         found.append(Member(name, of, spaced(other, int(count)), compared.about(name)))
     return found
+
+
+def alone(posterior: Path, problem: Problem) -> str:
+    """Return one line on the structure of a simulation from this posterior alone, and on those that it leaves out.
+
+    Raises
+    ------
+    InputError: as ``compared_beside``.
+    """
+    own = structure_name(problem.settings.model)
+    others = [name for name in compared_beside(posterior).weights if name != own]
+    if not others:
+        return f"{own}"
+    return (
+        f"{own} alone; predictions also draw from {' and '.join(others)}, which fit about equally well (structures.csv)"
+    )
 
 
 def said(found: list[Member]) -> str:

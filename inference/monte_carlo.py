@@ -25,7 +25,7 @@ deviation of the draws below it; with an infinite median nothing is moved (the i
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv, ndtr
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -124,11 +124,25 @@ def median_error(draws: np.ndarray) -> float:
         return float("nan")
     if np.isfinite(known).all():
         return float(np.sqrt(np.pi / 2.0 / d) * known.std(ddof=1))
-    ranks = beta.ppf((0.1586553, 0.8413447), d / 2 + 1, d / 2 + 1)
+    ranks = betaincinv(d / 2 + 1, d / 2 + 1, (0.1586553, 0.8413447))
     low, high = np.sort(known)[np.clip(np.floor(ranks * d).astype(int), 0, d - 1)]
     return float((high - low) / 2.0) if np.isfinite(high) and np.isfinite(low) else float("nan")
 
 
-def probability_above_zero(draws: np.ndarray) -> float:
-    """Return P(draw > 0); ties and unknown differences count one half."""
+def centre_error(x: Estimates) -> float:
+    """Return the standard error that finitely many patients leave in the centre of the draws: sqrt(V / D)."""
+    both = np.isfinite(x.half1) & np.isfinite(x.half2)
+    if not both.any():
+        return 0.0
+    return float(np.sqrt(np.mean((x.half1[both] - x.half2[both]) ** 2) / 4.0 / both.sum()))
+
+
+def probability_above_zero(draws: np.ndarray, error: float = 0.0) -> float:
+    """Return P(draw + e > 0), where e is normal with SD ``error`` (``centre_error``).
+
+    Ties and unknown differences count one half. It is 0 or 1 where no draw comes near 0: then no chance of patients or
+    draws could have turned the sign of the centre, but with D draws a probability below about 1 / D is not told from 0.
+    """
+    if error > 0.0:
+        return float(np.mean(ndtr(np.where(np.isnan(draws), 0.0, draws) / error)))
     return float(np.mean(np.where(np.isnan(draws) | (draws == 0.0), 0.5, draws > 0.0)))

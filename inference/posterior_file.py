@@ -3,11 +3,13 @@
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,7 @@ from .settings import FitSettings
 
 PACKAGES = ("mezikd", "jax", "jaxlib", "numpyro", "arviz", "numpy", "scipy")
 FORMAT = 1
+DRAWS = "unconstrained_posterior"
 
 
 def natural_dataset(z: np.ndarray, problem: Problem) -> xr.Dataset:
@@ -65,7 +68,7 @@ def build_tree(
     groups = {
         "prior": prior,
         "posterior": posterior,
-        "unconstrained_posterior": xr.Dataset(
+        DRAWS: xr.Dataset(
             {"z": (("chain", "draw", "parameter"), z)}, coords=chains | {"parameter": [p.name for p in problem.free]}
         ),
         "sample_stats": xr.Dataset({k: (("chain", "draw"), v) for k, v in stats.items()}, coords=chains),
@@ -108,7 +111,7 @@ def attributes(problem: Problem, seconds: float, joint: Joint) -> dict[str, Any]
 def thin(tree: xr.DataTree, draws: int) -> xr.DataTree:
     """Return about ``draws`` evenly spaced draws of a fit, without what only its own checks need."""
     groups = {}
-    for name in ("posterior", "unconstrained_posterior", "sample_stats"):
+    for name in ("posterior", DRAWS, "sample_stats"):
         data = tree[name].to_dataset()
         every = max(1, data.sizes["chain"] * data.sizes["draw"] // draws)
         groups[name] = data.isel(draw=slice(None, None, every))
@@ -147,10 +150,43 @@ def load(path: Path) -> tuple[xr.DataTree, Problem]:
     ------
     InputError: no fit of this package, one of another format, or one to patients' own tables.
     """
+
+    def everything():
+        with xr.open_datatree(path, engine="h5netcdf") as opened:
+            return opened.load()
+
+    return _load(path, everything)
+
+
+def load_draws(path: Path) -> tuple[xr.DataTree, Problem]:
+    """Return the same with the group unconstrained_posterior alone: ten times faster to read than all groups.
+
+    Raises
+    ------
+    InputError: as ``load``.
+    """
+
+    def draws():
+        with h5py.File(path) as file:
+            z = np.asarray(file[f"{DRAWS}/z"])
+            names = [x.decode() for x in file[f"{DRAWS}/parameter"]]
+            attributes = {
+                k: v.item() if np.ndim(v) and np.size(v) == 1 else v
+                for k, v in file.attrs.items()
+                if not k.startswith("_")
+            }
+        group = xr.Dataset({"z": (("chain", "draw", "parameter"), z)}, coords={"parameter": names})
+        tree = xr.DataTree.from_dict({DRAWS: group})
+        tree.attrs.update(attributes)
+        return tree
+
+    return _load(path, draws)
+
+
+def _load(path: Path, read: Callable[[], xr.DataTree]) -> tuple[xr.DataTree, Problem]:
     remedy = "name the posterior.nc that `mezikd fit --out` wrote, complete"
     try:
-        with xr.open_datatree(path, engine="h5netcdf") as opened:
-            tree = opened.load()
+        tree = read()
         version = int(tree.attrs["mezikd_format"])
     except (OSError, KeyError, ValueError) as error:
         raise input_error(path, f"cannot be read as a fit ({type(error).__name__})", remedy) from None

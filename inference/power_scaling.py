@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import arviz as az
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -78,6 +77,8 @@ def sensitivity_table(
     lines = []
     for kind, parts in (("prior", priors), ("likelihood", likelihoods)):
         for part in ("all", *parts):
+            import arviz as az  # takes a second to import
+
             found = az.psense(tree, group=kind, group_var_names=[part])
             lines += [(name, kind, part, float(found[name])) for name in quantities]
     table = pd.DataFrame.from_records(lines, columns=["quantity", "component", "group", "sensitivity"])

@@ -3,22 +3,24 @@
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 from mezikd.model.exact import Form, form_of
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import extrapolation, figures_scenarios
+from . import extrapolation
 from .benefit_risk import benefit_risk_table
 from .mixture import STACKED, Member, members, said
-from .posterior_file import load
+from .posterior_file import load_draws
 from .prediction import Predicted, Theta, predict, steps, theta_of, together
 from .prediction_summary import summary_text
 from .prediction_tables import csv_text, difference_table, prediction_table
 from .problem import Problem
-from .processor import keep_memory
+from .processor import keep_memory, keep_programs, one_core_a_program
 from .scenario_files import Source
 from .scenario_writer import scenarios_toml
 from .scenarios import Request, fitted_of, resolve
@@ -34,7 +36,7 @@ def prepare(posterior: Path, source: Source, structure: str) -> tuple[Request, P
     ------
     InputError: a mistake in the scenarios, more draws than the posterior has, or an unknown structure.
     """
-    tree, problem = load(posterior)
+    tree, problem = load_draws(posterior)
     request = resolve(source, fitted_of(problem))
     kept = int(np.prod(np.asarray(tree["unconstrained_posterior"]["z"]).shape[:2]))
     if request.prediction.draws > kept:
@@ -62,7 +64,7 @@ def programs(structures: Sequence[Member]) -> list[tuple[Form, dict[str, np.ndar
     """Return the draws of structures that one compiled program serves together, program by program."""
     found: dict[Form, list[Theta]] = {}
     for m in structures:
-        found.setdefault(form_of(m.problem.target.design), []).append(theta_of(m.z, m.problem.parameters))
+        found.setdefault(form_of(m.problem.design), []).append(theta_of(m.z, m.problem.parameters))
     return [(form, {k: np.concatenate([t[k] for t in each]) for k in each[0]}) for form, each in found.items()]
 
 
@@ -79,6 +81,8 @@ def run_predict(posterior: Path, source: Source, out: Path, structure: str = STA
     InputError: as ``prepare``.
     """
     keep_memory()
+    one_core_a_program()
+    keep_programs()
     request, problem, structures = prepare(posterior, source, structure)
     origin = said(structures)
     console.print(origin, soft_wrap=True)
@@ -87,6 +91,8 @@ def run_predict(posterior: Path, source: Source, out: Path, structure: str = STA
             f"mezikd: warning: {name}: above the studied range (up to {request.fitted.highest_mg:g} mg), extrapolated",
             soft_wrap=True,
         )
+    # matplotlib takes a second to import: meanwhile the simulation is compiled.
+    Thread(target=import_module, args=(".figures_scenarios", __package__), daemon=True).start()
     settings = request.prediction
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
@@ -99,6 +105,8 @@ def run_predict(posterior: Path, source: Source, out: Path, structure: str = STA
     table = prediction_table(predicted, extrapolated)
     differences = difference_table(predicted, request.reference, extrapolated)
     utility = benefit_risk_table(predicted, request.reference, request.utility, settings.horizon_months, extrapolated)
+
+    from . import figures_scenarios
 
     work = out / UNFINISHED
     shutil.rmtree(work, ignore_errors=True)
@@ -113,14 +121,14 @@ def run_predict(posterior: Path, source: Source, out: Path, structure: str = STA
     for name, text in texts.items():
         (work / name).write_text(text, "utf-8")
     figures_scenarios.write_figures(request, table, differences, utility, work / "figures")
-    _move(work, out)
+    _move(work, out, figures_scenarios.NAMES)
     console.print(f"written to {out}: read summary.md first", soft_wrap=True)
 
 
-def _move(work: Path, out: Path) -> None:
+def _move(work: Path, out: Path, figures: Sequence[str]) -> None:
     (out / "figures").mkdir(exist_ok=True)
     drawn = {p.name for p in (work / "figures").iterdir()}
-    for name in figures_scenarios.NAMES:
+    for name in figures:
         if name not in drawn:  # of a run before, with other scenarios
             (out / "figures" / name).unlink(missing_ok=True)
     for path in sorted(work.rglob("*")):

@@ -132,7 +132,7 @@ def _estimates(patients: Patients, control: Patients | None) -> Outcomes:
 
 def theta_of(z: np.ndarray, parameters: tuple[Parameter, ...]) -> Theta:
     """Return the parameters in natural units under each row of coordinates, what a structure may leave out included."""
-    theta = jax.jit(jax.vmap(lambda x: natural(x, parameters)))(jnp.asarray(z))
+    theta = natural(np.asarray(z), parameters)
     return {"tumour_memory": np.ones(len(z))} | {k: np.broadcast_to(v, len(z)) for k, v in theta.items()}
 
 

@@ -114,7 +114,8 @@ def summary_text(
             "",
             "Within posterior draws, in the same simulated patients. P(better): posterior probability that the scenario is "
             "better for the patient in this outcome. Where the structure of the model fixes a direction (more drug, more "
-            "effect), P is near 0 or 1 by construction.",
+            "effect), P is near 0 or 1 by construction. The Monte Carlo error of a difference is inside P; 0.00 and 1.00 stand "
+            "for less than one draw in 200 on the other side.",
             "",
             *_markdown(["scenario", *headings], paired),
             "",

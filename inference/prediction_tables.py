@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from .monte_carlo import Estimates, median_error, population_draws, probability_above_zero, quantiles
+from .monte_carlo import Estimates, centre_error, median_error, population_draws, probability_above_zero, quantiles
 from .prediction import Predicted
 from .prediction_outcomes import KINDS, Key
 from .scenarios import NamedScenario
@@ -58,17 +58,20 @@ def prediction_table(predicted: Predicted, extrapolated: Extrapolated) -> pd.Dat
     return pd.DataFrame(lines, columns=pd.Index(PREDICTIONS))
 
 
-def difference_draws(one: Estimates, two: Estimates) -> tuple[np.ndarray, np.ndarray]:
-    """Return draws of ``one`` minus ``two`` within draw: without the noise of finitely many patients, and raw."""
+def difference_draws(one: Estimates, two: Estimates) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return draws of ``one`` minus ``two`` within draw: without the noise of finitely many patients, and raw.
+
+    The third is the standard error that this noise leaves in their centre.
+    """
     difference = one.minus(two)
-    return population_draws(difference), difference.full
+    return population_draws(difference), difference.full, centre_error(difference)
 
 
 def difference_table(predicted: Predicted, reference: str, extrapolated: Extrapolated) -> pd.DataFrame:
     """Return differences.csv: each scenario, and Kd, minus the reference, in the outcome's unit.
 
-    ``p_better`` is the posterior probability that the scenario is better for the patient, in the direction ``better_if``;
-    blank where neither direction is. Extrapolated unless both sides are constrained.
+    ``p_better`` is the posterior probability that the scenario is better for the patient, in the direction ``better_if``,
+    the Monte Carlo error of the draws' centre included; blank where neither direction is. Extrapolated unless both sides are constrained.
     """
     by_name = {s.name: s for s in predicted.scenarios}
     base, lines = predicted.outcomes[reference], []
@@ -78,8 +81,8 @@ def difference_table(predicted: Predicted, reference: str, extrapolated: Extrapo
         found = predicted.outcomes[s.name]
         for key in ordered(k for k in found if k in base):
             kind = KINDS[key.outcome]
-            draws, raw = difference_draws(found[key], base[key])
-            better = probability_above_zero(kind.better * draws) if kind.better else float("nan")
+            draws, raw, error = difference_draws(found[key], base[key])
+            better = probability_above_zero(kind.better * draws, error) if kind.better else float("nan")
             lines.append(
                 {"scenario": s.name, "reference": reference, "outcome": key.outcome, "month": key.month}
                 | {"unit": "percentage points" if kind.unit == "percent" else kind.unit}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from mezikd.model.parameters import DECLARED, Parameter, free, with_priors
@@ -25,7 +26,19 @@ class Problem:
     settings: FitSettings
     evidence: Evidence
     parameters: tuple[Parameter, ...]
-    target: Target
+
+    @cached_property
+    def design(self) -> Design:
+        """What was given to whom, as the settings describe it."""
+        return design_of(self.settings)
+
+    @cached_property
+    def target(self) -> Target:
+        """The log-density, with its virtual patients: made when asked for, predictions do without."""
+        p = self.settings.patients
+        cohorts = {arm: self.design.cohort(arm, getattr(p, arm), p.seed) for arm in ("mezikd", "kd")}
+        leave_out = self.settings.likelihood.leave_out
+        return Target(self.evidence, self.design, self.parameters, **cohorts, leave_out=leave_out)
 
     @property
     def free(self) -> tuple[Parameter, ...]:
@@ -64,10 +77,7 @@ def load_problem(
     settings = with_overrides(load_settings(folder), overrides or {}) if settings is None else settings
     evidence = load_evidence(folder, settings)
     parameters = with_structure(with_priors(load_priors(folder, DECLARED)), settings.model)
-    design, p = design_of(settings), settings.patients
-    cohorts = {arm: design.cohort(arm, getattr(p, arm), p.seed) for arm in ("mezikd", "kd")}
-    target = Target(evidence, design, parameters, **cohorts, leave_out=settings.likelihood.leave_out)
-    return Problem(folder, settings, evidence, parameters, target)
+    return Problem(folder, settings, evidence, parameters)
 
 
 def with_patients(problem: Problem, mezikd: int, kd: int, seed: int) -> Target:

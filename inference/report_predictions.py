@@ -100,11 +100,18 @@ def read_predictions(folder: Path) -> dict:
     reference = read_table(paired, DIFFERENCES, name="scenario")["reference"].iloc[0] if differences else ""
     return {
         "scenarios": scenarios,
+        "structures": _structures(folder / "summary.md"),
         "groups": groups,
         "differences": differences,
         "reference": reference,
         "pictures": _pictures(folder / "figures"),
     }
+
+
+def _structures(summary: Path) -> str:
+    """Return the line of summary.md that says which structures the predictions come from; empty without one."""
+    lines = summary.read_text("utf-8", errors="replace").splitlines() if summary.is_file() else []
+    return next((x for x in lines if x.startswith(("Structure: ", "Structures: "))), "")
 
 
 def _pictures(folder: Path) -> list[Picture]:

@@ -61,7 +61,7 @@ class Request:
 
 def fitted_of(problem: Problem) -> Fitted:
     """Return what the fitted trial's mezigdomide arm received."""
-    design = problem.target.design
+    design = problem.design
     regimen = replace(design.regimen, levels_mg=reachable(design.regimen.levels_mg, design.regimen.dose_mg))
     shares = np.array(design.mezikd.regions, float) / sum(design.mezikd.regions)
     return Fitted(regimen, tuple(float(x) for x in shares))

@@ -40,12 +40,6 @@ def completed(data: dict, table: str, study: str) -> pd.DataFrame:
     return pd.DataFrame({"STUDYID": np.full(size, f"SIMULATED {study}", dtype=object)} | data).loc[:, names(table)]
 
 
-def fatal_infection(arm: VirtualArm) -> np.ndarray:
-    """Return whether the patient died of an infection."""
-    h = arm.history
-    return (h.death < NEVER) & (np.abs(h.severe - h.death) < 1e-9)
-
-
 def planned_treatment(arm: VirtualArm) -> str:
     """Return the treatment of an arm with its regimen."""
     if arm.name == "kd":
@@ -64,9 +58,7 @@ def adsl(arm: VirtualArm, baseline: np.ndarray, doses: pd.DataFrame, study: str)
     off = arm.treated & (h.stop <= h.cutoff)
     reason = np.where(h.progression == h.stop, "PROGRESSIVE DISEASE", np.where(h.death == h.stop, "DEATH", "OTHER"))
     died = h.death <= h.cutoff
-    cause = np.where(
-        h.progression < h.death, "PROGRESSIVE DISEASE", np.where(fatal_infection(arm), "INFECTION", "OTHER")
-    )
+    cause = np.where(h.progression < h.death, "PROGRESSIVE DISEASE", np.where(h.fatal > 0.5, "INFECTION", "OTHER"))
     person = arm.person
     data = {
         "USUBJID": ids,

@@ -193,8 +193,8 @@ def _episode_days(trial: Trial, row: Row) -> Values:
 
 
 def _rdi(trial: Trial, row: Row) -> Values:
-    h = trial[row.arm].history
-    return 100.0 * h.given / np.maximum(h.planned, 1e-9)
+    arm = trial[row.arm]
+    return (100.0 * arm.history.given / np.maximum(arm.history.planned, 1e-9))[arm.treated]
 
 
 def _follow_up(trial: Trial, row: Row) -> Values:

@@ -17,6 +17,7 @@ from .define_page import define_text, versions_text
 from .errors import input_error, nearest_first, shown
 from .exposure_tables import adex, nonmem
 from .finding_tables import adae, adlb, baseline_counts
+from .mixture import alone
 from .problem import Problem
 from .scenario_files import Source
 from .scenarios import described, fitted_of
@@ -134,14 +135,16 @@ def run_simulate(
     ``order`` holds patients, arms, region, draw and seed of an ``Order``; ``source`` a scenario file, of which ``name`` is
     simulated, in place of a regimen.
     """
-    tree, problem = posterior_file.load(posterior)
+    tree, problem = posterior_file.load_draws(posterior)
     scenario = ordered_scenario(problem, regimen, rdi) if source is None else named_scenario(problem, source, name)
     asked = Order(scenario=scenario, **order)
     with console.status("simulating"):
         trial = simulate_virtual_trial(np.asarray(tree["unconstrained_posterior"]["z"]), problem, asked)
     study = problem.settings.study.name
     tables = tables_of(trial, study)
+    structure = alone(posterior, problem)
     provenance = {
+        "Structure of the model": structure,
         "Posterior, SHA-256": hashlib.sha256(posterior.read_bytes()).hexdigest(),
         "Posterior, made with": versions_text(str(tree.attrs["versions"])),
         "Tables, made with": ", ".join(
@@ -151,5 +154,6 @@ def run_simulate(
     write_folder(out, tables, define_text(trial, problem, tables, suffix, provenance), suffix)
     sizes = ", ".join(f"{name} {len(table)}" for name, table in tables.items())
     console.print(f"{out}: {sizes} rows; {DEFINE} explains them")
+    console.print(f"structure: {structure}", soft_wrap=True)
     if trial.extrapolated:
         console.print("extrapolated: no reported number speaks of this regimen or mix of regions")

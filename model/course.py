@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from . import rules
-from .elementary import log
+from .elementary import log, log_ratio
 from .individuals import Individuals
 from .neutrophils import TR_SHARE
 from .precision import by_dtype
@@ -122,11 +122,11 @@ def day(state, dose, c: _Daily, structure, steps: int, support=None):
     amount = amount + c.dose * dose
     power = jnp.exp(c.hill * log(amount + by_dtype(amount, *UNDERFLOW)))
     tumour = power * c.tumour
-    tumour = c.tumour_scale * log((1.0 + tumour) / (1.0 + tumour * c.shrink_day))
+    tumour = c.tumour_scale * log_ratio(1.0 + tumour, 1.0 + tumour * c.shrink_day)
     for _ in range(steps):
         power_g, power_1 = power * c.shrink_g, power * c.shrink_1
-        first = c.scale_g * log((1.0 + power) / (1.0 + power_g))
-        second = c.scale_1 * log((1.0 + power_g) / (1.0 + power_1))
+        first = c.scale_g * log_ratio(1.0 + power, 1.0 + power_g)
+        second = c.scale_1 * log_ratio(1.0 + power_g, 1.0 + power_1)
         if support is None:
             chain = structure.advance(chain, arrest, first, second, c.marrow)
         else:

@@ -10,9 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from . import gcsf
+from . import gcsf, infection
 from .course import daily_constants, day
+from .elementary import log
 from .individuals import Individuals
+from .probability import quick_normal_cdf
+from .rules import LOG_GRADE3
 
 
 class Model(NamedTuple):
@@ -25,11 +28,21 @@ class Model(NamedTuple):
     structure: Any
     steps: int
     relaxation: gcsf.Relaxation
+    precision: Float[Array, "patients"]
+    """1 / log SD of a count's error."""
 
 
 def model_of(theta, ind: Individuals, structure, steps: int) -> Model:
     """Return what the days of these patients need at ``steps`` integration steps a day."""
-    return Model(theta, ind, daily_constants(ind, structure, steps), structure, steps, gcsf.relaxation(theta))
+    return Model(
+        theta,
+        ind,
+        daily_constants(ind, structure, steps),
+        structure,
+        steps,
+        gcsf.relaxation(theta),
+        1.0 / theta["sigma_anc"],
+    )
 
 
 class Week(NamedTuple):
@@ -39,9 +52,14 @@ class Week(NamedTuple):
     """Amount, arrest and chain at its end."""
     strength: Float[Array, "patients"]
     """Share of the full effect of G-CSF at its end."""
-    blood: Float[Array, "7 patients"]
-    """C = ANC / ANC0 at the start of each day."""
+    log_anc: Float[Array, "7 patients"]
+    """Log of the latent ANC at the start of each day, 10^9/L."""
     arrest: Float[Array, "7 patients"]
+    """A at the start of each day."""
+    below: Float[Array, "7 patients"]
+    """Probability that a count on each day is below 1.0."""
+    infection: Float[Array, "7 patients"]
+    """Hazard of infection over that without drug and neutropenia (infection.daily_ratio)."""
     tumour_block: Float[Array, "patients"]
     """Mean over the week of a^n/(EC50_T^n + a^n)."""
 
@@ -51,15 +69,21 @@ def week(model: Model, mode, state, strength, doses, supported) -> Week:
 
     ``mode`` is one of plan.NO_DRUG, DRUG and DRUG_AND_GCSF.
     """
-    theta, ind, constants, structure, steps, relaxation = model
+    theta, ind, constants, structure, steps, relaxation, precision = model
     patients = strength.shape[0]
+
+    def finished(state, strength, blood, arrest, total):
+        log_anc = ind.log_anc0 + log(blood)
+        below = quick_normal_cdf((LOG_GRADE3 - log_anc) * precision)
+        ratio = infection.daily_ratio(log_anc, arrest, theta)
+        days = (jnp.broadcast_to(x, (7, patients)) for x in (log_anc, arrest, below, ratio))
+        return Week(state, strength, *days, total / 7.0)
 
     def seen(state):
         return structure.blood(state[2], ind.marrow), state[1]
 
     def without_drug(state, strength, doses, supported):
-        blood, arrest = (jnp.broadcast_to(x, (7, patients)) for x in seen(state))
-        return Week(state, strength, blood, arrest, jnp.zeros(patients))
+        return finished(state, strength, *seen(state), jnp.zeros(patients))  # all days are the first
 
     def with_drug(state, strength, doses, supported):
         def one_day(carry, dose):
@@ -68,7 +92,7 @@ def week(model: Model, mode, state, strength, doses, supported) -> Week:
             return (after, total + block), seen(state)
 
         (state, total), out = jax.lax.scan(one_day, (state, jnp.zeros(patients)), doses)
-        return Week(state, strength, *out, total / 7.0)
+        return finished(state, strength, *out, total)
 
     def with_both(state, strength, doses, supported):
         def one_day(carry, x):
@@ -80,6 +104,6 @@ def week(model: Model, mode, state, strength, doses, supported) -> Week:
 
         start = state, strength, jnp.zeros(patients)
         (state, strength, total), out = jax.lax.scan(one_day, start, (doses, supported))
-        return Week(state, strength, *out, total / 7.0)
+        return finished(state, strength, *out, total)
 
     return jax.lax.switch(mode, (without_drug, with_drug, with_both), state, strength, doses, supported)

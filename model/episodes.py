@@ -46,12 +46,12 @@ def week(episode: Episode, below: Float[Array, "7 patients"], now, recheck) -> t
     ``below`` is the probability of a count below 1.0 on each day, ``recheck`` that of a count on a day.
     """
     start, spent = episode
-    end = duration = jnp.full_like(start, NEVER)
+    day, on = jnp.full_like(start, NEVER), jnp.ones_like(start)
     for j in range(7):
         may_end = now + j - start > RECHECK_DELAY_DAYS
-        spent = jnp.where(may_end, spent / (1.0 - recheck * (1.0 - below[j])), spent)
-        ends = may_end & (spent >= 1.0)
-        end = jnp.where(ends, now + j, end)
-        duration = jnp.where(ends, now + j - start, duration)
-        start = jnp.where(ends, NEVER, start)
-    return Episode(start, spent), End(end, duration)
+        on = jnp.where(may_end, on * (1.0 - recheck * (1.0 - below[j])), on)
+        # The first such day: an episode that has ended stays so.
+        day = jnp.where(may_end & (spent >= on) & (day >= NEVER), now + j, day)
+    ends = day < NEVER
+    duration = jnp.where(ends, day - start, NEVER)
+    return Episode(jnp.where(ends, NEVER, start), spent / on), End(day, duration)

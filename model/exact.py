@@ -60,21 +60,26 @@ def simulate_batch(batch: Batch, plan: Plan, form: Form = Form()) -> History | t
 
     if not form.record and batch.realised is None:
         state = lanes.followed(person, state, weeks, weekly.needs_days, whole, short)
-        return _in_units(lanes.by_draw(state.history, draws))
+        return _finished(lanes.by_draw(state.history, draws))
 
     model = of_patients(person)
     ledger = None if batch.realised is None else lanes.flattened(jax.tree.map(jnp.asarray, batch.realised))
     every = weekly.today(jnp.arange(weeks), plan, calendar, ledger)
     end, course = jax.lax.scan(lambda s, x: weekly.with_days(person, s, x, plan, model, form.record), state, every)
-    history = _in_units(end.history)
+    history = _finished(end.history)
     if course is None:
         return lanes.by_draw(history, draws)
     return lanes.by_draw((history, _collected(course, history)), draws)
 
 
-def _in_units(h: History) -> History:
-    """Return the history with counts in 10^9/L."""
-    return h._replace(nadir=jnp.exp(h.nadir), nadir_cycle1=jnp.exp(h.nadir_cycle1), anc_day28=jnp.exp(h.anc_day28))
+def _finished(h: History) -> History:
+    """Return the history with counts in 10^9/L, and as fatal only the infections that were the patient's death.
+
+    On the way ``fatal`` marks whose first severe infection would be fatal; it is not where progression or another death
+    comes first.
+    """
+    counts = {name: jnp.exp(getattr(h, name)) for name in ("nadir", "nadir_cycle1", "anc_day28")}
+    return h._replace(fatal=((h.death < NEVER) & (h.death == h.severe)) * 1.0, **counts)
 
 
 def _collected(course: Record, h: History) -> Record:

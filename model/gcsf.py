@@ -21,7 +21,7 @@ from .plan import GcsfPlan
 def support_draws(seed: int, draws: int) -> dict[str, np.ndarray]:
     """Return ``draws`` prior draws of the SUPPORT parameters, to be merged into the leaves of ``theta``."""
     z = np.random.default_rng([seed, 31]).standard_normal((draws, len(SUPPORT)))
-    return {k: np.asarray(v) for k, v in natural(jnp.asarray(z), SUPPORT).items()}
+    return natural(z, SUPPORT)
 
 
 def support_medians() -> dict[str, np.ndarray]:

@@ -36,7 +36,7 @@ class History(NamedTuple):
     drug_stop: Float[Array, "patients"]
     """End of mezigdomide: end of treatment, or a hold beyond the maximum delay (Kd goes on)."""
     given: Float[Array, "patients"]
-    """Dose taken, mg, up to end of mezigdomide or data cutoff."""
+    """Dose taken, mg, on days that begin before the end of mezigdomide (``drug_stop``) and data cutoff."""
     planned: Float[Array, "patients"]
     """Dose planned originally over the same days, mg: ``given / planned`` is the relative dose intensity."""
     first_grade2: Float[Array, "patients"]
@@ -65,7 +65,7 @@ class History(NamedTuple):
     grade4: Float[Array, "patients"]
     """1 where the first severe infection is (or would be) of grade 4."""
     fatal: Float[Array, "patients"]
-    """1 where it is (or would be) fatal."""
+    """1 where it is the patient's death. Only before progression: deaths after it are one cause."""
     nadir_cycle1: Float[Array, "patients"]
     """Lowest latent ANC, 10^9/L, at the starts of the first NADIR_DAYS days."""
     nadir: Float[Array, "patients"]
@@ -90,7 +90,8 @@ class Record(NamedTuple):
     arrest: Float[Array, "weeks 7 patients"]
     """Arrest A of the maturation step at the start of each day, share of 1."""
     dose: Float[Array, "weeks 7 patients"]
-    """Dose taken at the start of each day, mg."""
+    """Dose at the start of each day, mg, that drives the course. The rest of the week in which mezigdomide or follow-up
+    ends is still in it: cut it at ``drug_stop`` and ``cutoff``."""
     gcsf: Float[Array, "weeks 7 patients"]
     """1 on days with G-CSF."""
     on: Bool[Array, "weeks patients"]
@@ -114,8 +115,8 @@ class Record(NamedTuple):
     """Day within the week of an infection, by SEVERE and OTHER, first and later ones: at most one of each kind a week.
     Cut at death, at cutoff and 28 days after the end of treatment; NEVER where none."""
     infection_grade: Int[Array, "weeks 2 patients"]
-    """5 (fatal), 4 or 3 where severe; else 2, which stands for grades 1 and 2. 0 where none. Only the first
-    severe infection can be fatal."""
+    """5 (the patient's death), 4 or 3 where severe; else 2, which stands for grades 1 and 2. 0 where none. Only the
+    first severe infection can be fatal."""
     infection_days: Float[Array, "weeks 2 patients"]
     """Duration, days: an assumption (log-normal, medians 8 and 14 days); a fatal infection lasts until death. 0 where none."""
     infection_concurrent: Bool[Array, "weeks 2 patients"]

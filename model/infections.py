@@ -27,45 +27,52 @@ class Infections(NamedTuple):
     """Whether a count on that day is below 1.0."""
 
 
-def first_budgets(luck: Chance, ratio):
+def other_wait(ratio):
+    """Return the mean wait for an infection that is not severe over that for a severe one.
+
+    ``ratio`` is the rate of any-grade over severe infection.
+    """
+    return 1.0 / jnp.maximum(ratio - 1.0, 1e-12)
+
+
+def first_budgets(luck: Chance, wait):
     """Return what each process has to spend, in cumulative hazard of severe infection, shape ``(2, patients)``."""
-    return jnp.stack([luck.exponential(), luck.exponential() / jnp.maximum(ratio - 1.0, 1e-12)])
+    return jnp.stack([luck.exponential(), luck.exponential() * wait])
 
 
-def week(budget, hazard, below, now, ratio, luck: Chance) -> tuple[Array, Infections]:
+def week(budget, hazard, below, now, wait, luck: Chance) -> tuple[Array, Infections]:
     """Return the budgets after a week, and its infections.
 
     ``hazard`` is that of severe infection on each day and ``below`` the probability of a count below 1.0, shape
-    ``(7, patients)``; ``ratio`` is the rate of any-grade over severe infection.
+    ``(7, patients)``; ``wait`` is ``other_wait``.
     """
-    spent = jnp.zeros_like(hazard[0])
-    day = [jnp.full_like(spent, NEVER)] * 2
-    risk = [jnp.zeros_like(spent)] * 2
-    left = list(budget)
-    fresh = first_budgets(luck, ratio)
+    # A leftover of a week with two infections falls due at the start of this one.
+    at = jnp.maximum(budget, 0.0)
+    total, before, day_hazard, day, risk = jnp.zeros_like(hazard[0]), *jnp.zeros((4, *budget.shape))
     for j in range(7):
-        until = spent + hazard[j]
-        for k in range(2):
-            # A leftover of a week with two infections falls due at the start of this one.
-            hit = (budget[k] > spent if j else True) & (budget[k] <= until)
-            into = jnp.maximum(budget[k] - spent, 0.0) / jnp.maximum(hazard[j], 1e-300)
-            day[k] = jnp.where(hit, now + j + jnp.minimum(into, 1.0), day[k])
-            risk[k] = jnp.where(hit, below[j], risk[k])
-            left[k] = jnp.where(hit, left[k] + fresh[k], left[k])
-        spent = until
-    concurrent = jnp.stack([luck.uniform() < risk[0], luck.uniform() < risk[1]])
-    day, left = once((jnp.stack(day), jnp.stack(left) - spent))
+        today = at >= total
+        before, day_hazard, day, risk = (
+            jnp.where(today, now_j, x)
+            for now_j, x in ((total, before), (hazard[j], day_hazard), (now + j, day), (below[j], risk))
+        )
+        total = total + hazard[j]
+    hit = at <= total
+    into = jnp.minimum((at - before) / jnp.maximum(day_hazard, 1e-300), 1.0)
+    left = budget + jnp.where(hit, first_budgets(luck, wait), 0.0) - total
+    concurrent = jnp.stack([luck.uniform(), luck.uniform()]) < risk
+    day, left = once((jnp.where(hit, day + into, NEVER), left))
     return left, Infections(day, concurrent & (day < NEVER))
 
 
 def grades(infections: Infections, is_first_severe, grade4, fatal, share4, luck: Chance) -> Int[Array, "2 patients"]:
     """Return the grade of each infection: 5, 4 or 3 where severe, else 2; 0 where none.
 
-    ``grade4`` and ``fatal`` settle the first severe infection, later ones are of grade 4 with probability ``share4``.
+    ``grade4`` settles the first severe infection, later ones are of grade 4 with probability ``share4``; ``fatal`` is
+    whether this week's severe infection is the patient's death.
     """
     later = luck.uniform() < share4
     severe = jnp.where(jnp.where(is_first_severe, grade4, later), 4, 3)
-    severe = jnp.where(is_first_severe & fatal, 5, severe)
+    severe = jnp.where(fatal, 5, severe)
     return jnp.where(infections.day < NEVER, jnp.stack([severe, jnp.full_like(severe, 2)]), 0)
 
 

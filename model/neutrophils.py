@@ -26,6 +26,8 @@ from .elementary import log, once
 LN2 = 0.6931471805599453
 TR_SHARE = 2.0 - 2.0**0.5
 """Share of a step taken by the trapezoidal stage of TR-BDF2 (Bank 1985); it makes the scheme L-stable."""
+WEIGHT = 0.5 * TR_SHARE
+"""Weight, in steps, of the rates at the end of either stage: with this share both stages have the same."""
 
 
 class Marrow(NamedTuple):
@@ -117,10 +119,10 @@ def _(primals, tangents):
     return c, slope * change
 
 
-def _solve_mature(rhs, p, s, theta, b):
-    """Return (M, C) with p M + s C = rhs and C the smooth minimum at M."""
+def _solve_mature(rhs, p, s, theta, b, over_p):
+    """Return (M, C) with p M + s C = rhs and C the smooth minimum at M; ``over_p`` is 1/p."""
     c = _solve_blood(rhs, p, s, theta, b)
-    return (rhs - s * c) / p, c
+    return (rhs - s * c) * over_p, c
 
 
 def mean_over_step(block):
@@ -176,6 +178,10 @@ class Prepared(NamedTuple):
     gone_1: Array
     mean_g: Array
     mean_1: Array
+    decay: Array
+    """Diagonal of both implicit stages: 1 + w kd; its inverse; and the inverse of that of T3, 1 + w drain."""
+    over_decay: Array
+    over_drain: Array
     h: float
 
 
@@ -186,9 +192,11 @@ def prepare(marrow: Marrow, k_ikaros, h: float) -> Prepared:
     r1 = (f0 + 3.0 * kd) * h
     gone_g, mean_g = _relaxed(k_ikaros * TR_SHARE * h)
     gone_1, mean_1 = _relaxed(k_ikaros * (1.0 - TR_SHARE) * h)
+    decay = 1.0 + WEIGHT * h * kd
     return Prepared(
         marrow, r1, f0 + 2.0 * kd, f0 + kd, f0, (f0 + kd) * (ksat + 1.0), (1.0 + rho - theta) / rho,
-        jnp.exp(-TR_SHARE * r1), jnp.exp(-r1), gone_g, gone_1, mean_g, mean_1, h,
+        jnp.exp(-TR_SHARE * r1), jnp.exp(-r1), gone_g, gone_1, mean_g, mean_1, decay, 1.0 / decay,
+        1.0 / (1.0 + WEIGHT * h * (f0 + kd)), h,
     )  # fmt: skip
 
 
@@ -213,26 +221,25 @@ def advance(chain: Chain, arrest, first, second, c: Prepared) -> Chain:
     t1_g, t1_1, open_g = once((t1_g, t1_1, open_g))
     open_1 = once(_guard(open_g + 2.0**0.5 * (1.0 - open_g - mean_1), h))
 
-    def implicit(r2, r3, rm, w, t1, open_):
+    w = WEIGHT * h
+
+    def implicit(r2, r3, rm, t1, open_):
         r2 = once(_guard(r2 + w * feed * t1, h))
-        decay = 1.0 + w * kd
-        t2 = once(_solve_t2(r2, w * v * open_, ksat, decay))
-        t3 = once(_guard(r3 + (r2 - decay * t2), h) / (1.0 + w * c.drain))  # r2 - decay t2 = w phi(t2)
+        t2 = once(_solve_t2(r2, w * v * open_, ksat, c.decay))
+        t3 = once(_guard(r3 + (r2 - c.decay * t2), h) * c.over_drain)  # r2 - decay t2 = w phi(t2)
         rm = once(_guard(rm + w * c.f0 * t3, h))
-        mature, blood = once(_solve_mature(rm, decay, w * (kc - kd), theta, c.b))
+        mature, blood = once(_solve_mature(rm, c.decay, w * (kc - kd), theta, c.b, c.over_decay))
         return t2, t3, mature, blood
 
-    w = 0.5 * g * h
     phi = once(v * open_g * chain.t2 / (ksat + chain.t2))
     x2, x3, xm, _ = implicit(
         chain.t2 + w * (feed * chain.t1 - phi - kd * chain.t2),
         chain.t3 + w * (phi - c.drain * chain.t3),
         chain.mature + w * (c.f0 * chain.t3 - kd * chain.mature - (kc - kd) * chain.blood),
-        w, t1_g, open_g,
+        t1_g, open_g,
     )  # fmt: skip
     e1, e0 = 1.0 / (g * (2.0 - g)), (1.0 - g) ** 2 / (g * (2.0 - g))
-    w = (1.0 - g) / (2.0 - g) * h
-    ends = implicit(e1 * x2 - e0 * chain.t2, e1 * x3 - e0 * chain.t3, e1 * xm - e0 * chain.mature, w, t1_1, open_1)
+    ends = implicit(e1 * x2 - e0 * chain.t2, e1 * x3 - e0 * chain.t3, e1 * xm - e0 * chain.mature, t1_1, open_1)
     return Chain(log_p, t1_1, *ends)
 
 
@@ -258,6 +265,7 @@ def advance_supported(chain: Chain, arrest, first, second, c: Prepared, support:
         c._replace(
             marrow=m._replace(saturation=m.saturation * gain), feed=f0 + 2.0 * m.k_death, drain=drain, f0=f0,
             v=drain * (m.saturation + 1.0) * gain, b=b, keep_g=jnp.exp(-TR_SHARE * r1), keep_1=jnp.exp(-r1),
+            over_drain=1.0 / (1.0 + WEIGHT * h * drain),
         ),
     )  # fmt: skip
     return out._replace(log_p=out.log_p - shift)

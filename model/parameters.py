@@ -7,11 +7,12 @@ B in a transcription, C derived from A or B, ``assumption`` otherwise (literatur
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import expit
 
 Support = Literal["positive", "unit", "real"]
 REGIONS = ("usa", "europe", "asia", "rest_of_world")
@@ -46,12 +47,13 @@ class Parameter:
         return np.asarray(value)
 
     def from_standard(self, z):
-        """Return the parameter at standard-normal coordinate ``z``."""
+        """Return the parameter at standard-normal coordinate ``z``: numpy for numpy, which compiles nothing, else jax."""
+        plain = isinstance(z, np.ndarray)
         w = self.to_working(self.centre) + self.spread * z
         if self.support == "positive":
-            return jnp.exp(w)
+            return np.exp(w) if plain else jnp.exp(w)
         if self.support == "unit":
-            return jax.nn.sigmoid(w)
+            return expit(w) if plain else jax.nn.sigmoid(w)
         return w
 
 
@@ -210,12 +212,16 @@ def free(parameters: Iterable[Parameter] = DECLARED) -> tuple[Parameter, ...]:
     return tuple(p for p in parameters if not p.fixed)
 
 
-def natural(z, parameters: Iterable[Parameter] = DECLARED) -> dict[str, jax.Array]:
-    """Return every parameter in its own unit at standard-normal coordinates ``z`` (free parameters, in order)."""
+def natural(z, parameters: Iterable[Parameter] = DECLARED) -> dict[str, Any]:
+    """Return every parameter in its own unit at standard-normal coordinates ``z`` (free parameters, in order; last axis).
+
+    Numpy arrays for numpy, which compiles nothing, else jax.
+    """
+    array = np.asarray if isinstance(z, np.ndarray) else jnp.asarray
     out, i = {}, 0
     for p in parameters:
         if p.fixed:
-            out[p.name] = jnp.asarray(p.centre)
+            out[p.name] = array(p.centre)
         else:
             out[p.name] = p.from_standard(z[..., i])
             i += 1

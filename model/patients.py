@@ -7,7 +7,7 @@ so it needs no coordinate. Effects: exposure, baseline ANC, maturation, intensit
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, qmc
+from scipy.special import ndtri
 
 EFFECTS = ("exposure", "anc0", "maturation", "intensity", "progression")
 
@@ -35,7 +35,7 @@ def _margins_exact(u: np.ndarray) -> np.ndarray:
     integrated by the midpoint rule, which is far more accurate than the random position within a stratum.
     """
     n = len(u)
-    z = norm.ppf((np.argsort(np.argsort(u, axis=0), axis=0) + 0.5) / n)
+    z = ndtri((np.argsort(np.argsort(u, axis=0), axis=0) + 0.5) / n)
     return (z / z.std(axis=0)).T
 
 
@@ -45,6 +45,8 @@ def virtual_cohort(patients: int, shares: np.ndarray, seed: int) -> Cohort:
     Each region has the first points of a scrambled Sobol sequence of its own (Owen scrambling, scipy), with exact margins;
     ``patients`` over the number of regions is a power of two.
     """
+    from scipy.stats import qmc  # takes half a second to import
+
     n = patients // len(shares)
     points = []
     for r in range(len(shares)):

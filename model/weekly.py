@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from . import days, episodes, fate, gcsf, holds, infection, infections, observation, progression, rules
+from . import days, episodes, fate, gcsf, holds, infections, observation, progression, rules
 from .batch import Form
 from .chance import Chance, words_of
 from .course import start
@@ -51,8 +51,10 @@ class Person(NamedTuple):
     """Day from which the G-CSF policy acts."""
     infection_rate: Float[Array, "patients"]
     """Severe infections a day, with frailty."""
-    any_ratio: Float[Array, "patients"]
-    """Rate of any-grade over severe infection."""
+    other_wait: Float[Array, "patients"]
+    """infections.other_wait."""
+    early_keep: Float[Array, "patients"]
+    """Share of the early infections' excess kept over a day."""
     later_grade4: Float[Array, "patients"]
     """Share of grade 4 among severe infections after the first."""
     recheck: Float[Array, "patients"]
@@ -68,8 +70,8 @@ class Calendar(NamedTuple):
 
     hazard: Float[Array, "weeks draws"]
     """Of progression without drug, per week."""
-    early: Float[Array, "weeks 7 draws"]
-    """Factor of the early infections on each day."""
+    early: Float[Array, "weeks draws"]
+    """Excess of the early infections in the middle of the week's first day."""
 
 
 class State(NamedTuple):
@@ -124,18 +126,16 @@ def first_day(theta, z, region, key, draw, plan: Plan, form: Form, structure: St
         cutoff, lost = jnp.full(n, 7.0 * weeks), jnp.full(n, NEVER)
     variance = theta["infection_frailty_sd"] ** 2
     frailty = jax.random.gamma(jax.random.fold_in(key, 1), 1.0 / variance, (n,)) * variance
-    ratio = jnp.maximum(theta["infection_any_ratio"], 1.0)
+    wait = infections.other_wait(theta["infection_any_ratio"])
     grade4 = luck.uniform() < of_arm("infection_grade4")
     fatal = luck.uniform() < theta["infection_fatal"]
     untouched = jnp.exp(theta["other_reduction"] * jnp.log(ind.intensity))
     other_reduction = (luck.uniform() > untouched) & ~plan.fixed_rdi & plan.drug
-    early = 1.0 + of_arm("infection_early") * jnp.exp(
-        -(jnp.arange(7.0 * weeks) + 0.5) / theta["infection_early_days"]
-    ).reshape(weeks, 7)
+    early = of_arm("infection_early") * jnp.exp(-(7.0 * jnp.arange(weeks) + 0.5) / theta["infection_early_days"])
     person = Person(
         ind, {k: theta[k] for k in _OF_PATIENT}, fate.hazards(theta, of_arm("stop_rate"), memory),
         words_of(key), jnp.arange(n, dtype=jnp.uint32), draw, jnp.asarray(cutoff_drawn - plan.gcsf.start_before_cutoff),
-        frailty * ind.infection_rate, ratio, of_arm("infection_grade4"),
+        frailty * ind.infection_rate, wait, jnp.exp(-1.0 / theta["infection_early_days"]), of_arm("infection_grade4"),
         observation.recheck_probability(theta["recheck_days"]), jnp.where(plan.fixed_rdi, plan.rdi, ind.intensity),
         memory * jnp.exp(-7.0 / theta["tumour_memory_days"]),
     )  # fmt: skip
@@ -151,7 +151,7 @@ def first_day(theta, z, region, key, draw, plan: Plan, form: Form, structure: St
     )  # fmt: skip
     state = State(
         start(ind, structure, (n,)), holds.start(n), gcsf.no_course(n), zero, jnp.zeros(n, int),
-        infections.first_budgets(luck, ratio), episodes.none(n), history,
+        infections.first_budgets(luck, wait), episodes.none(n), history,
     )  # fmt: skip
     person = jax.tree.map(lambda x: jnp.broadcast_to(x, n), person)
     return person, state, Calendar(progression.baseline_hazard(theta, weeks), early)
@@ -223,12 +223,14 @@ def with_days(person: Person, s: State, x: Today, plan: Plan, model: days.Model,
         course, doses, supported = s.course, x.realised.dose, x.realised.gcsf
 
     week = days.week(model, plan.mode, s.drug, s.course.strength, doses, supported)
-    log_anc = ind.log_anc0 + log(week.blood)
-    below = observation.below_limit(log_anc, sigma)
-    early = x.calendar.early[:, person.draw]
-    hazard = person.infection_rate * early * infection.daily_ratio(log_anc, week.arrest, theta)
-    budget, infected = infections.week(s.budget, hazard, below, now, person.any_ratio, luck)
-    episode, end = episodes.week(episode, below, now, person.recheck)
+    log_anc = week.log_anc
+    excess, early = x.calendar.early[person.draw], []
+    for _ in range(7):
+        early.append(1.0 + excess)
+        excess = excess * person.early_keep
+    hazard = person.infection_rate * jnp.stack(early) * week.infection
+    budget, infected = infections.week(s.budget, hazard, week.below, now, person.other_wait, luck)
+    episode, end = episodes.week(episode, week.below, now, person.recheck)
 
     effect = jnp.where(on, week.tumour_block + (s.effect - week.tumour_block) * person.keep, s.effect)
     safety_end = _safety_end(h)
@@ -243,9 +245,11 @@ def with_days(person: Person, s: State, x: Today, plan: Plan, model: days.Model,
     lowest = jnp.where(collected, log_anc.min(axis=0), NEVER)
     begins = on & (dosing.holds > s.dosing.holds)
     h = _with_event(h._replace(drug_stop=_first(h.drug_stop, on & dosing.ended, now)), event)
+    # The drug ends within the week: what the rest of the week would have brought is neither given nor planned.
+    dosed = now + jnp.arange(7.0)[:, None] < jnp.minimum(h.drug_stop, h.cutoff)
     h = h._replace(
-        given=h.given + doses.sum(axis=0),
-        planned=h.planned + jnp.where(on & ~dosing.ended, x.planned.sum(), 0.0),
+        given=h.given + (doses * dosed).sum(axis=0),
+        planned=h.planned + (x.planned[:, None] * dosed).sum(axis=0),
         first_grade2=_first(h.first_grade2, on & x.visit & (count < observation.LOG_GRADE2), now),
         first_grade3=_first(h.first_grade3, on & x.visit & (count < rules.LOG_GRADE3), now),
         first_grade4=_first(h.first_grade4, seen & (count < rules.LOG_GRADE4), now),
@@ -269,7 +273,7 @@ def with_days(person: Person, s: State, x: Today, plan: Plan, model: days.Model,
     state = State(week.state, dosing, course, effect, event.phase, budget, episode, h)
     if not record:
         return state, None
-    grade = infections.grades(infected, is_first, h.grade4 > 0.5, h.fatal > 0.5, person.later_grade4, luck)
+    grade = infections.grades(infected, is_first, h.grade4 > 0.5, killed, person.later_grade4, luck)
     return state, Record(
         anc=jnp.exp(log_anc), arrest=week.arrest, dose=doses, gcsf=supported, on=on,
         count=jnp.where(seen, jnp.exp(count), jnp.nan), unscheduled=unscheduled, held=dosing.held & on,

@@ -5,6 +5,7 @@ import pytest
 from mezikd.inference.monte_carlo import (
     QUANTILES,
     Estimates,
+    centre_error,
     median_error,
     population_draws,
     probability_above_zero,
@@ -161,3 +162,17 @@ def test_nothing_known():
     x = Estimates(*(np.full(5, np.nan) for _ in range(3)))
     assert np.isnan(population_draws(x)).all()
     assert np.isnan(quantiles(population_draws(x))).all()
+
+
+def test_a_difference_within_the_monte_carlo_error_is_not_certain():
+    """All draws above 0, by less than the error of their centre: P is that of a normal error, not 1."""
+    rng, d, noise = np.random.default_rng(4), 400, 0.8
+    half1, half2 = 0.03 + noise * np.sqrt(2.0) * rng.standard_normal((2, d))
+    error = centre_error(Estimates(0.5 * (half1 + half2), half1, half2))
+    assert error == pytest.approx(noise / np.sqrt(d), rel=0.15)
+    tiny = np.full(d, error)
+    assert probability_above_zero(tiny) == 1.0
+    assert probability_above_zero(tiny, error) == pytest.approx(0.8413, abs=1e-3)
+    assert probability_above_zero(np.array([np.nan, 0.0, np.inf, -np.inf]), error) == 0.5
+    assert probability_above_zero(np.full(d, 9.0 * error), error) == 1.0
+    assert centre_error(Estimates(tiny, np.full(d, np.inf), tiny)) == 0.0

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 from mezikd.inference.commands import BAD_INPUT, built_in_fit, run
-from mezikd.inference.posterior_file import joint_of, load, save, thin
+from mezikd.inference.errors import InputError
+from mezikd.inference.posterior_file import joint_of, load, load_draws, save, thin
 from mezikd.inference.problem import load_problem
 from mezikd.inference.variants import NO_MEMORY
 
@@ -71,3 +72,19 @@ def test_a_fit_to_patients_is_refused_by_name(tree, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "patients' own tables" in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_draws_alone_are_those_of_the_whole_file():
+    (whole, problem), (draws, again) = load(SHIPPED), load_draws(SHIPPED)
+    assert list(draws.children) == ["unconstrained_posterior"]
+    ours, theirs = draws["unconstrained_posterior"], whole["unconstrained_posterior"]
+    np.testing.assert_array_equal(ours["z"], theirs["z"])
+    assert ours["z"].dims == theirs["z"].dims and list(ours["parameter"].values) == list(theirs["parameter"].values)
+    assert {k: str(v) for k, v in draws.attrs.items()} == {k: str(v) for k, v in whole.attrs.items()}
+    assert again.parameters == problem.parameters and again.evidence.sha256 == problem.evidence.sha256
+
+
+def test_draws_of_a_file_that_is_none(tmp_path):
+    (tmp_path / "x.nc").write_bytes(SHIPPED.read_bytes()[:5000])
+    with pytest.raises(InputError, match="cannot be read as a fit"):
+        load_draws(tmp_path / "x.nc")

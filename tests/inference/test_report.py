@@ -81,6 +81,9 @@ def as_shipped():
         yield
 
 
+STRUCTURES = "Structures: stacked mixture of arrest, 25 % of the draws (<best>); arrest, no tumour memory, 75 %."
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, as_shipped) -> Path:
     """The report of the shipped fit, its file moved elsewhere, with hostile texts in its inputs and predictions."""
@@ -95,6 +98,7 @@ def written(tmp_path_factory, as_shipped) -> Path:
     (root / "doses").mkdir()
     (root / "doses" / "predictions.csv").write_text(PREDICTIONS)
     (root / "doses" / "differences.csv").write_text(DIFFERENCES)
+    (root / "doses" / "summary.md").write_text(f"# What if\n\n{STRUCTURES}\n")
     (root / "doses" / "figures").mkdir()
     shutil.copy(built_in_fit() / "figures" / "pfs.png", root / "doses" / "figures" / "trade_off.png")
     arguments = [
@@ -108,6 +112,12 @@ def written(tmp_path_factory, as_shipped) -> Path:
 @pytest.fixture(scope="module")
 def page(written) -> Page:
     return Page(written.read_text("utf-8"))
+
+
+def test_it_says_which_structures_the_predictions_come_from(written):
+    text = written.read_text("utf-8")
+    assert "Structures: stacked mixture of arrest, 25 % of the draws (&lt;best&gt;)" in text
+    assert "The other sections are of the fit of one structure." in text
 
 
 def test_structure(page):

@@ -209,7 +209,7 @@ def folder(tmp_path, monkeypatch):
         name = path.read_text()
         return tree_of(50, made[name]), fit_of(name)
 
-    monkeypatch.setattr(mixture, "load", load)
+    monkeypatch.setattr(mixture, "load_draws", load)
     return tmp_path
 
 

@@ -33,3 +33,21 @@ def test_single_precision():
     x = jnp.asarray([0.1, 1.0, 50.0], jnp.float32)
     assert elementary.log(x).dtype == jnp.float32
     np.testing.assert_allclose(elementary.log(x), np.log(np.asarray(x)), rtol=1e-6)
+
+
+def test_log_ratio_over_all_magnitudes():
+    """Relative error of 1e-14, also where the ratio is next to one."""
+    rng = np.random.default_rng(2)
+    b = np.exp(rng.uniform(-300.0, 300.0, 40_000))
+    ratio = np.concatenate([np.exp(rng.uniform(-50.0, 50.0, 20_000)), 1.0 + rng.uniform(-0.6, 1.0, 20_000)])
+    a = b * ratio
+    found = jax.jit(elementary.log_ratio)(jnp.asarray(a), jnp.asarray(b))
+    exact = np.log(a.astype(np.longdouble) / b).astype(float)
+    np.testing.assert_allclose(found, exact, rtol=1.5e-14)
+
+
+def test_slopes_and_limits_of_log_ratio():
+    assert np.allclose(jax.grad(elementary.log_ratio, (0, 1))(3.0, 0.5), (1.0 / 3.0, -2.0), rtol=1e-15)
+    assert elementary.log_ratio(jnp.asarray(0.7), jnp.asarray(0.7)) == 0.0
+    assert np.isnan(elementary.log_ratio(jnp.asarray([jnp.nan, jnp.inf, 1.0]), jnp.asarray([1.0, 1.0, jnp.inf]))).all()
+    np.testing.assert_allclose(elementary.log_ratio(jnp.float32(3.0), jnp.float32(0.5)), np.log(6.0), rtol=1e-6)

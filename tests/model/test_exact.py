@@ -219,7 +219,9 @@ def test_the_history_adds_up_to_the_record():
     np.testing.assert_array_equal(history.first_febrile, first(record.febrile))
     np.testing.assert_array_equal(history.first_hold, first(record.held))
     np.testing.assert_array_equal(history.first_reduction, first((record.level > 0) & record.on))
-    np.testing.assert_allclose(history.given, record.dose.sum(axis=(0, 1)))
+    dosed = np.arange(7 * WEEKS)[:, None] < np.minimum(history.drug_stop, history.cutoff)
+    np.testing.assert_allclose(history.given, (by_day(record.dose) * dosed).sum(axis=0))
+    np.testing.assert_array_equal(history.planned, (Regimen().planned(WEEKS).reshape(-1, 1) * dosed).sum(axis=0))
     np.testing.assert_array_equal(history.gcsf_days, record.gcsf.sum(axis=(0, 1)))
     np.testing.assert_array_equal(record.on, (now < history.stop + 1e-9) & (now < history.cutoff))
     assert (record.dose.sum(axis=1)[~record.on] == 0.0).all()
@@ -305,6 +307,35 @@ def test_a_fatal_infection_is_a_death_that_ends_treatment():
     assert ((record.infection_grade == 5).sum(axis=(0, 1)) == dead).all()
     assert (record.infection[:, :, dead].max(axis=(0, 1), where=record.infection[:, :, dead] < NEVER, initial=0.0)
             <= history.death[dead]).all()  # fmt: skip
+
+
+def test_dose_intensity_ends_on_the_day_the_drug_ends():
+    """By hand: a dose for every dosing day that begins before the end, the first week without one of them included."""
+    changes = tuple((POTENT | {"stop_rate_mezikd": 1.0, "followup_months": 3.0}).items())
+    history, record = course(Scenario(Regimen(dose_mg=1.0, days_on=5, cycle_days=7), rdi=0.5), changes)
+    early = history.stop < 42.0
+    assert early.sum() > 20
+    whole = np.floor(history.stop[early] / 7.0)
+    days = 5.0 * whole + np.minimum(5.0, np.ceil(history.stop[early] - 7.0 * whole))
+    np.testing.assert_allclose(history.planned[early], days)
+    np.testing.assert_allclose(history.given[early], 0.5 * days)
+    assert (record.dose.sum(axis=(0, 1))[early] > history.given[early]).sum() > 5, "the record has the whole week"
+
+
+def test_an_infection_is_fatal_only_as_the_death_of_the_patient():
+    """All first severe infections would kill: those after progression or after another death do not."""
+    changes = POTENT | {
+        "infection_fatal": 1.0 - 1e-9, "infection_rate": 0.2, "progression_rate": 0.3, "post_progression_death": 0.3,
+        "death_rate": 0.1,
+    }  # fmt: skip
+    history, record = course(Scenario(), tuple(changes.items()))
+    had, fatal = history.severe < NEVER, history.fatal > 0.5
+    np.testing.assert_array_equal(fatal, had & (history.death == history.severe) & (history.progression >= NEVER))
+    np.testing.assert_array_equal((record.infection_grade == 5).sum(axis=(0, 1)), fatal)
+    collected = had & (history.severe <= history.death)
+    survived = collected & (history.progression < history.severe)
+    assert fatal.sum() > 5 and survived.sum() > 2
+    assert not fatal[survived].any() and (record.infection_grade[:, SEVERE][:, survived] > 0).any()
 
 
 def test_without_tumour_memory_its_length_plays_no_part():
