@@ -1,6 +1,7 @@
 """One file per fit: netCDF with the groups of an ArviZ DataTree, self-contained (inference.md, section 4)."""
 
 import hashlib
+import io
 import json
 import tempfile
 from datetime import UTC, datetime
@@ -12,14 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from pydantic import ValidationError
 
-from .errors import input_error
+from .errors import InputError, input_error
+from .files import read_bytes, write_whole
 from .likelihood import Joint
+from .places import POSTERIOR
 from .problem import FILES, Problem, load_problem
+from .seal import check_seal, seal
 from .settings import FitSettings
 
 PACKAGES = ("mezikd", "jax", "jaxlib", "numpyro", "arviz", "numpy", "scipy")
 FORMAT = 1
+ATTRIBUTES = frozenset({"created_at", "seconds", "seed", "device", "versions", "settings", "priors_sha256", "joint"})
+GROUPS = frozenset({"posterior", "unconstrained_posterior", "sample_stats"})
+"""What every fit to reported numbers has, thinned ones included."""
 
 
 def natural_dataset(z: np.ndarray, problem: Problem) -> xr.Dataset:
@@ -92,7 +100,7 @@ def attributes(problem: Problem, seconds: float, joint: Joint) -> dict[str, Any]
         "seconds": seconds,
         "seed": problem.settings.sampler.seed,
         "device": device_name(),
-        "versions": json.dumps({p: metadata.version(p) for p in PACKAGES}),
+        "versions": json.dumps(versions()),
         "settings": problem.settings.model_dump_json(),
         "evidence_sha256": problem.evidence.sha256,
         "priors_sha256": hashlib.sha256(texts.get("priors.csv", "").encode()).hexdigest(),
@@ -103,6 +111,11 @@ def attributes(problem: Problem, seconds: float, joint: Joint) -> dict[str, Any]
     }
     out |= {f"file:{name}": text for name, text in texts.items()}
     return out
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages on which draws depend."""
+    return {p: metadata.version(p) for p in PACKAGES}
 
 
 def thin(tree: xr.DataTree, draws: int) -> xr.DataTree:
@@ -130,14 +143,38 @@ def device_name() -> str:
 
 
 def save(tree: xr.DataTree, path: Path) -> None:
-    """Write ``tree`` to ``path``, which appears only when complete."""
-    partial = path.with_name(path.name + ".part")
+    """Write ``tree``, sealed, to ``path``, which appears only when complete."""
     compressed = {
         f"/{name}": {v: {"zlib": True, "complevel": 4} for v, x in node.data_vars.items() if x.dtype.kind == "f"}
         for name, node in tree.children.items()
     }
-    tree.to_netcdf(partial, engine="h5netcdf", encoding=compressed)
-    partial.replace(path)
+
+    def write(part: Path) -> None:
+        tree.to_netcdf(part, engine="h5netcdf", encoding=compressed)
+        seal(part)
+
+    write_whole(path, write)
+
+
+def opened(path: Path) -> xr.DataTree:
+    """Return the DataTree of a fit, whole, loaded.
+
+    Raises
+    ------
+    InputError: no such file, damaged, no fit of this package, or one of another format.
+    """
+    remedy = f"name the {POSTERIOR} that `mezikd fit --out` wrote, complete"
+    data = read_bytes(path)
+    check_seal(path, data, remedy)
+    try:
+        with xr.open_datatree(io.BytesIO(data), engine="h5netcdf") as file:
+            tree = file.load()
+        version = int(tree.attrs["mezikd_format"])
+    except Exception as error:  # whatever a foreign file makes the reader raise
+        raise input_error(path, f"cannot be read as a fit ({type(error).__name__})", remedy) from None
+    if version != FORMAT:
+        raise input_error(path, f"format {version}, this version reads {FORMAT}", "fit again with this version")
+    return tree
 
 
 def load(path: Path) -> tuple[xr.DataTree, Problem]:
@@ -145,28 +182,26 @@ def load(path: Path) -> tuple[xr.DataTree, Problem]:
 
     Raises
     ------
-    InputError: no fit of this package, one of another format, or one to patients' own tables.
+    InputError: as ``opened``, one to patients' own tables, or one of a version that knew other settings.
     """
-    remedy = "name the posterior.nc that `mezikd fit --out` wrote, complete"
-    try:
-        with xr.open_datatree(path, engine="h5netcdf") as opened:
-            tree = opened.load()
-        version = int(tree.attrs["mezikd_format"])
-    except (OSError, KeyError, ValueError) as error:
-        raise input_error(path, f"cannot be read as a fit ({type(error).__name__})", remedy) from None
-    if version != FORMAT:
-        raise input_error(path, f"format {version}, this version reads {FORMAT}", "fit again with this version")
+    tree = opened(path)
     if tree.attrs.get("kind") == "patients":
         raise input_error(
             path, "a fit to patients' own tables", "name a fit to reported numbers: only those predict yet"
         )
-    if "joint" not in tree.attrs:
+    if not (set(tree.attrs) >= ATTRIBUTES and set(tree.children) >= GROUPS):
         raise input_error(path, "a fit of an older version", "fit again with this version")
     with tempfile.TemporaryDirectory() as place:
         for name in FILES:
             if f"file:{name}" in tree.attrs:
                 (Path(place) / name).write_text(str(tree.attrs[f"file:{name}"]), "utf-8")
-        # As they were used: options of the command line are not in the stored fit.toml.
-        settings = FitSettings.model_validate_json(tree.attrs["settings"])
-        problem = load_problem(Path(place), settings=settings)
+        try:
+            # As they were used: options of the command line are not in the stored fit.toml.
+            settings = FitSettings.model_validate_json(tree.attrs["settings"])
+            problem = load_problem(Path(place), settings=settings)
+        except (InputError, ValidationError):
+            raise input_error(
+                path, "a fit of another version: its settings or numbers are not those that this one reads",
+                "fit again with this version",
+            ) from None  # fmt: skip
     return tree, problem
