@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -24,39 +23,24 @@ from .calibration import (
 from .calibration_tables import contraction, coverage_table, rank_table, with_rank_tests
 from .errors import input_error
 from .figures_calibration import coverage_figure, rank_figure
-from .files import load_pickle, save_pickle, write_whole
+from .files import load_pickle, save_pickle
 from .mode import CORES
+from .posterior_file import opened, versions
 from .problem import Problem, load_problem
 from .processor import keep_memory
+from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
+from .workers import workers
 
-UNFINISHED = "unfinished"
-console = Console(stderr=True, highlight=False)
-
-
-def _prepare(out: Path, fingerprint: str, restart: bool) -> Path:
-    """Return the folder of unfinished work, made ready; InputError where another calibration is in the way."""
-    work = out / UNFINISHED
-    if restart:
-        shutil.rmtree(work, ignore_errors=True)
-    elif (out / "calibration.csv").exists():
-        raise input_error(out, "holds a finished calibration", "name another --out, or --restart to replace it")
-    saved = work / "calibration.json"
-    if saved.exists() and saved.read_text("utf-8") != fingerprint:
-        remedy = "name another --out, or --restart to begin anew"
-        raise input_error(out, "holds an unfinished calibration of other inputs", remedy)
-    work.mkdir(parents=True, exist_ok=True)
-    write_whole(saved, lambda p: p.write_text(fingerprint, "utf-8"))
-    return work
+FINISHED = "calibration.csv"
+console = Console(stderr=True, highlight=False, markup=False)
 
 
 def _posterior_draws(path: Path, problem: Problem) -> np.ndarray:
     """Return the prior-scaled draws of a fit with the same parameters."""
-    try:
-        with xr.open_datatree(path, engine="h5netcdf") as tree:
-            z = xr.DataArray(tree["unconstrained_posterior"]["z"]).load()
-    except (OSError, KeyError, ValueError) as error:
-        remedy = "name the posterior.nc that `mezikd fit --out` wrote, complete, or --around prior"
-        raise input_error(path, f"cannot be read as a fit ({type(error).__name__})", remedy) from None
+    tree = opened(path)
+    if "unconstrained_posterior" not in tree or "z" not in tree["unconstrained_posterior"]:
+        raise input_error(path, "is no fit to reported numbers", "name one, or give --around prior")
+    z = xr.DataArray(tree["unconstrained_posterior"]["z"])
     names = [p.name for p in problem.free]
     if z["parameter"].to_numpy().tolist() != names:
         raise input_error(path, "is a fit of other parameters", "fit this folder first, or --around prior")
@@ -95,8 +79,10 @@ def run_calibrate(
         "settings": problem.settings.model_dump(), "files": problem.texts(), "seed": seed, "widen": widen,
         "covariance_trials": covariance_trials, "trials": trials,
         "posterior": None if draws is None else hashlib.sha256(np.ascontiguousarray(draws)).hexdigest(),
+        "versions": versions(),
     }  # fmt: skip
-    work = _prepare(out, json.dumps(inputs, sort_keys=True), restart)
+    resume_or_begin(out, "calibration", json.dumps(inputs, sort_keys=True), FINISHED, restart)
+    work = out / UNFINISHED
     truths = drawn_truths(prior, len(problem.free), trials, seed)
     evidence = load_pickle(work / "evidence.pickle")
     if evidence is None:
@@ -122,19 +108,20 @@ def run_calibrate(
             save_pickle(work / f"{i:05d}.pickle", found)
             return found
 
-        with ThreadPoolExecutor(CORES) as pool:
+        with workers(CORES) as pool:
             results |= _progress(pool, one, missing, trials)
     fits = [results[i] for i in range(trials)]
     parameters = {p.name for p in problem.free}
     ranks = rank_table(fits, set(fits[0].truth) - parameters)
     table = with_rank_tests(coverage_table(ranks), ranks)
     table["contraction"] = table["quantity"].map(contraction(ranks).get)
-    (out / "figures").mkdir(exist_ok=True)
-    coverage_figure(table, out / "figures" / "coverage.png")
-    rank_figure(ranks, out / "figures" / "ranks.png")
-    write_whole(out / "ranks.csv", lambda p: ranks.to_csv(p, index=False, float_format="%.5g"))
-    write_whole(out / "calibration.csv", lambda p: table.to_csv(p, index=False, float_format="%.4g"))
-    shutil.rmtree(work)
+    new = new_results(out)
+    coverage_figure(table, new / "figures" / "coverage.png")
+    rank_figure(ranks, new / "figures" / "ranks.png")
+    ranks.to_csv(new / "ranks.csv", index=False, float_format="%.5g")
+    table.to_csv(new / FINISHED, index=False, float_format="%.4g")
+    publish(out, last=FINISHED)
+    drop_unfinished(out)
     return _say(table, fits, time.perf_counter() - begin)
 
 
@@ -144,13 +131,9 @@ def _progress(pool: Executor, one: Callable[[int], TrialFit], missing: list[int]
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("trials", total=trials, completed=trials - len(missing))
         waiting = {pool.submit(one, i): i for i in missing}
-        try:
-            for done in as_completed(waiting):
-                results[waiting[done]] = done.result()
-                bar.advance(task)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what is running ends and is saved
-            raise
+        for done in as_completed(waiting):
+            results[waiting[done]] = done.result()
+            bar.advance(task)
     return results
 
 

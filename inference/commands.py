@@ -1,5 +1,7 @@
 """The command line. Inputs are checked here, before anything heavy is imported."""
 
+import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -15,9 +17,10 @@ from .commands_sensitivity import sensitivity
 from .commands_simulate import simulate
 from .commands_structures import compare
 from .commands_tables import tables
-from .errors import InputError, input_error
+from .errors import InputError, input_error, one_line, system_error
 from .patient_settings import has_tables, with_patient_overrides
-from .places import built_in_fit, check_out, find_posterior
+from .places import built_in_fit, find_posterior
+from .results_folder import Stopped, writing_to
 
 DONE, BAD_INPUT, GATE_FAILED, INTERRUPTED = 0, 2, 3, 130
 # Base of every usage error, whether typer brings click along (0.25 on) or depends on it.
@@ -101,18 +104,18 @@ def fit(
     }
     overrides: dict[str, int | str] = {name: value for name, value in given.items() if value is not None}
     folder = built_in_fit() if folder is None else folder
-    check_out(out)
-    if has_tables(folder):
-        patients = with_patient_overrides(folder, overrides)
-        from .patient_fit import run_patient_fit
+    with writing_to(out):
+        if has_tables(folder):
+            patients = with_patient_overrides(folder, overrides)
+            from .patient_fit import run_patient_fit
 
-        if not run_patient_fit(folder, out, patients, restart):
-            raise typer.Exit(GATE_FAILED)
-        return
-    validate(folder, overrides)
-    from .pipeline import run_fit
+            passed = run_patient_fit(folder, out, patients, restart)
+        else:
+            validate(folder, overrides)
+            from .pipeline import run_fit
 
-    if not run_fit(folder, out, overrides, restart):
+            passed = run_fit(folder, out, overrides, restart)
+    if not passed:
         raise typer.Exit(GATE_FAILED)
 
 
@@ -134,10 +137,10 @@ def check(
         if not low <= value <= high:
             raise input_error(option, f"value {value} is not allowed", "give another value", allowed=f"{low} to {high}")
     posterior = find_posterior(built_in_fit() if fit is None else fit)
-    check_out(out)
-    from .pipeline import run_check
+    with writing_to(out):
+        from .pipeline import run_check
 
-    run_check(posterior, out, trials, seed)
+        run_check(posterior, out, trials, seed)
 
 
 app.command()(calibrate)
@@ -179,6 +182,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         command = context.command_path if context is not None else "mezikd"
         text = getattr(error, "format_message", error.__str__)()
         return _say(f"{' '.join(text.split()).rstrip('.')}; see `{command} --help`", BAD_INPUT)
+    except Stopped as stopped:
+        return _say(str(stopped), INTERRUPTED)
+    except OSError as error:
+        return _say(str(system_error(error)), BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     # typer turns an interrupt inside a command into this exit code.
@@ -187,13 +194,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _say(message: str, code: int) -> int:
     for line in message.splitlines() or [""]:
-        typer.echo(f"mezikd: {' '.join(line.split())}", err=True)
+        typer.echo(f"mezikd: {one_line(line)}", err=True)
     return code
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
-    """Entry point of `mezikd`."""
-    sys.exit(run())
+    """Entry point of `mezikd`. SIGTERM, which batch systems send before they kill, is an interrupt like Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    code = run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code in (BAD_INPUT, INTERRUPTED):
+        os._exit(code)  # without waiting for threads that still sample or compile
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from .errors import input_error
-from .places import built_in_fit, check_out
+from .places import built_in_fit
+from .results_folder import writing_to
 
 NOT_CALIBRATED = 3
 
@@ -50,14 +51,14 @@ def calibrate(
     from .commands import validate
 
     folder = built_in_fit() if folder is None else folder
-    check_out(out)
     validate(folder, {"virtual_patients": virtual_patients})
     posterior = None if around == "prior" else (folder / "posterior.nc" if around == "posterior" else Path(around))
     if posterior is not None and not posterior.is_file():
         remedy = "run `mezikd fit` and name its posterior.nc with --around, or give --around prior"
         raise input_error(posterior, "there is no such file", remedy)
-    from .calibrate import run_calibrate
+    with writing_to(out):
+        from .calibrate import run_calibrate
 
-    good = run_calibrate(folder, posterior, out, trials, seed, virtual_patients, covariance_trials, widen, restart)
+        good = run_calibrate(folder, posterior, out, trials, seed, virtual_patients, covariance_trials, widen, restart)
     if not good:
         raise typer.Exit(NOT_CALIBRATED)

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from .errors import input_error
-from .places import built_in_fit, check_out, find_posterior
+from .places import built_in_fit, find_posterior
 from .regimen_options import CycleDays, DaysOn, Dose, Fit, Rdi, Scenarios, regimen_given
+from .results_folder import writing_to
 
 
 def predict(
@@ -46,7 +47,7 @@ def predict(
         )
     source = read_scenarios(scenarios, overrides) if scenarios is not None else single_scenario(given, overrides)
     posterior = find_posterior(built_in_fit() if fit is None else fit)
-    check_out(out)
-    from .predict import run_predict
+    with writing_to(out):
+        from .predict import run_predict
 
-    run_predict(posterior, source, out, structure)
+        run_predict(posterior, source, out, structure)

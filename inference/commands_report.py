@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .places import built_in_fit, check_out, find_posterior
+from .places import built_in_fit, find_posterior
+from .results_folder import writing_to
 
 
 def report(
@@ -23,7 +24,7 @@ def report(
     Example: mezikd report runs/successor2 --predictions runs/doses --out runs/report
     """
     posterior = find_posterior(built_in_fit() if fit is None else fit)
-    check_out(out)
-    from .report import run_report
+    with writing_to(out):
+        from .report import run_report
 
-    run_report(posterior, out, predictions)
+        run_report(posterior, out, predictions)

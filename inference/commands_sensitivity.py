@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from .errors import input_error
-from .places import built_in_fit, check_out, find_posterior
+from .places import built_in_fit, find_posterior
+from .results_folder import writing_to
 
 
 def sensitivity(
@@ -26,7 +27,7 @@ def sensitivity(
     if not 40 <= draws <= 100_000:
         raise input_error("--draws", f"value {draws} is not allowed", "give another value", allowed="40 to 100000")
     posterior = find_posterior(built_in_fit() if fit is None else fit)
-    check_out(out)
-    from .sensitivity_run import run_sensitivity
+    with writing_to(out):
+        from .sensitivity_run import run_sensitivity
 
-    run_sensitivity(posterior, out, draws)
+        run_sensitivity(posterior, out, draws)

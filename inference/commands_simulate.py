@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from .errors import input_error, nearest_first, shown
-from .places import built_in_fit, check_out, find_posterior
+from .places import built_in_fit, find_posterior
 from .regimen_options import CycleDays, DaysOn, Dose, Fit, Rdi, Scenarios, regimen_given
+from .results_folder import writing_to
 from .vocabulary import REGIONS
 
 ARM_CHOICES = {"mezikd": ("mezikd",), "kd": ("kd",), "both": ("mezikd", "kd")}
@@ -83,12 +84,12 @@ def simulate(
     if format == "parquet" and find_spec("pyarrow") is None:
         raise input_error("--format", "parquet needs pyarrow", "pip install 'mezikd[parquet]', or --format csv")
     posterior = find_posterior(built_in_fit() if fit is None else fit)
-    check_out(out)
-    from .virtual_tables import check_folder, run_simulate
-
-    check_folder(out, overwrite)
     from .scenario_files import read_scenarios
 
     source = None if scenarios is None else read_scenarios(scenarios, {})
     order = {"patients": patients, "arms": arms, "region": region, "draw": draw, "seed": seed}
-    run_simulate(posterior, out, order, regimen, rdi, suffix, source, scenario)
+    with writing_to(out):
+        from .virtual_tables import check_folder, run_simulate
+
+        check_folder(out, overwrite)
+        run_simulate(posterior, out, order, regimen, rdi, suffix, source, scenario)

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from .errors import input_error
-from .places import check_out, find_posterior
+from .places import find_posterior
+from .results_folder import writing_to
 
 
 def compare(
@@ -30,7 +31,7 @@ def compare(
     if not 40 <= draws <= 100_000:
         raise input_error("--draws", f"value {draws} is not allowed", "give another value", allowed="40 to 100000")
     posteriors = [find_posterior(fit) for fit in fits]
-    check_out(out)
-    from .structures_run import run_structures
+    with writing_to(out):
+        from .structures_run import run_structures
 
-    run_structures(posteriors, out, draws)
+        run_structures(posteriors, out, draws)

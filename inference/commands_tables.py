@@ -1,13 +1,14 @@
 """`mezikd tables`: read and check patients' own tables, and say what was understood."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .errors import input_error, nearest_first, shown
-from .places import check_out
+from .errors import input_error, nearest_first, printable, shown
+from .results_folder import OURS, writing_to
 
 TIME_UNITS = ("h", "d")
 KINDS = ("concentration", "anc")
@@ -77,16 +78,15 @@ def tables(
             "--time-unit", f"{shown(time_unit)} is not known", "give one of them", allowed=", ".join(TIME_UNITS)
         )
     codes = None if dvid is None else parse_dvid(dvid)
-    if out is not None:
-        check_out(out)
-        if out.is_dir() and any(out.iterdir()):
-            raise input_error("--out", f"{out} holds files already", "name another folder")
-    from .patient_summary import summary, write_tables
-    from .patient_tables import read_patients
-
     sizes = () if positive is None else tuple(p.strip() for p in positive.split(",") if p.strip())
-    data = read_patients(path, codes, time_unit, undosed, sizes)
-    for line in summary(data):
-        typer.echo(line)
-    if out is not None:
-        typer.echo(f"{out}: {', '.join(write_tables(data, out))} rows")
+    with nullcontext() if out is None else writing_to(out):
+        if out is not None and any(p.name not in OURS for p in out.iterdir()):
+            raise input_error("--out", f"{out} holds files already", "name another folder")
+        from .patient_summary import summary, write_tables
+        from .patient_tables import read_patients
+
+        data = read_patients(path, codes, time_unit, undosed, sizes)
+        for line in summary(data):
+            typer.echo(printable(line))
+        if out is not None:
+            typer.echo(f"{out}: {', '.join(write_tables(data, out))} rows")

@@ -1,6 +1,7 @@
 """One way to tell a user what is wrong with what they gave: where, what, what is allowed, and the remedy."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,8 +33,26 @@ def input_error(
     parts = [f"{', '.join(place)}: {problem}"]
     parts += [f"allowed: {allowed}"] if allowed else []
     parts.append(remedy)
-    # A value that the user typed may hold line breaks; the message stays one line whatever it quotes.
-    return InputError(" ".join("; ".join(parts).split()))
+    return InputError(one_line("; ".join(parts)))
+
+
+def system_error(error: OSError) -> InputError:
+    """Return what the system refused, as one line: a full disk, a folder that is read-only, a name that is too long."""
+    why = error.strerror or str(error)
+    if error.errno is None and (found := re.search(r"error message = '([^']+)'", why)):  # of HDF5
+        why = found[1]
+    remedy = "make room, or name another place; what was there before is untouched"
+    return input_error(shown(error.filename) if error.filename else "a file", f"not possible: {why}", remedy)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` without what could steer a terminal: line breaks and control characters are written out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    """Return ``text``, which may quote whatever a user typed, on one line, printable."""
+    return printable(" ".join(text.split()))
 
 
 def shown(value: object, limit: int = 60) -> str:

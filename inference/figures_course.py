@@ -11,9 +11,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from mezikd.model.regimen import DAYS_PER_MONTH
 from mezikd.model.trial_design import ARMS
 
+from .files import write_whole
 from .problem import Problem
 
 ARM_NAMES = {"mezikd": "MeziKd", "kd": "Kd", "both": "both arms", "mezikd_vs_kd": "MeziKd vs Kd"}
@@ -31,10 +33,10 @@ def new_figure(height: float, **options: Any) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write ``figure`` as PNG to ``path``, which appears only when complete."""
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, dpi=DPI, format="png")
-    part.replace(path)
+    """Write ``figure`` as PNG to ``path``, which appears only when complete; a $ in a user's name is a $."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # pyright: ignore[reportAttributeAccessIssue]
+    write_whole(path, lambda part: figure.savefig(part, dpi=DPI, format="png"))
 
 
 def thinned(tree: xr.DataTree, draws: int) -> np.ndarray:

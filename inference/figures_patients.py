@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from .figures_course import new_figure, save
 from .patient_data import PatientData
 
-LABEL = {"concentration": "concentration, AMT/L", "anc": "ANC, $10^9$/L"}
+LABEL = {"concentration": "concentration, AMT/L", "anc": "ANC, 10⁹/L"}
 SHOWN, COLUMNS = 12, 3
 """Patients in the figure of individual fits, at most."""
 BINS = 10

@@ -4,6 +4,7 @@ A fit whose folder also holds structures.csv, as `mezikd compare` writes it, pre
 other structures' posteriors lie beside it in structures/.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +73,7 @@ class Compared:
 
 def file_of(folder: Path, name: str) -> Path:
     """Return where the posterior of a structure lies beside another one's."""
-    return folder / FOLDER / f"{name.replace(', ', '_').replace(' ', '_')}.nc"
+    return folder / FOLDER / f"{re.sub(r'\W+', '_', name)}.nc"
 
 
 def compared_beside(posterior: Path) -> Compared:

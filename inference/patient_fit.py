@@ -1,7 +1,6 @@
 """The fit to patients' own data from folder to results; blocks of draws are saved as they come, results when complete."""
 
 import json
-import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,19 +15,21 @@ from . import patient_results as results
 from .diagnostics import diagnose
 from .errors import input_error
 from .figures_patients import individual_fits, predictive_check
-from .files import load_pickle, save_pickle, write_whole
+from .files import load_pickle, save_pickle
 from .mode import CORES
 from .patient_problem import build
 from .patient_settings import PatientFit
 from .patient_start import Gradient, find_start
 from .patient_tables import read_patients
-from .pipeline import UNFINISHED, prepare_folder
-from .posterior_file import device_name, save
+from .places import POSTERIOR
+from .posterior_file import device_name, save, versions
 from .processor import keep_memory
+from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .sampler import Geometry, SamplerSettings, build_in_background
 from .sampling import sample
+from .spreadsheet import inert
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)
 
 
 def load(folder: Path, settings: PatientFit):
@@ -69,9 +70,9 @@ def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool
     keep_memory()
     tables, target, data = load(folder, settings)
     table = folder / settings.tables.file
-    fingerprint = json.dumps({"settings": settings.model_dump(), "table": results.digest(table)}, sort_keys=True)
+    inputs = {"settings": settings.model_dump(), "table": results.digest(table), "versions": versions()}
     work = out / UNFINISHED
-    if prepare_folder(fingerprint, out, restart):
+    if resume_or_begin(out, "fit", json.dumps(inputs, sort_keys=True), POSTERIOR, restart):
         console.print(f"going on with the unfinished fit in {out} (--restart begins anew)")
     counted = tables.observations["observable"].value_counts()
     said = ", ".join(f"{n} {'counts' if o == 'anc' else 'concentrations'}" for o, n in counted.items())
@@ -110,21 +111,22 @@ def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool
         mean_steps=float(draws.steps.mean()),
         sampling_seconds=sampled.seconds,
     )
-    (out / "figures").mkdir(exist_ok=True)
-    individual_fits(tree, tables, out / "figures")
-    predictive_check(tree, tables, out / "figures")
+    new = new_results(out)
+    individual_fits(tree, tables, new / "figures")
+    predictive_check(tree, tables, new / "figures")
     parameters = results.parameter_table(tree, target, start.shrinkage)
     patients = results.patient_table(tree)
     loo = results.left_out(tree)
     diagnostics = replace(diagnostics, seconds=time.perf_counter() - begin)
-    write_whole(out / "diagnostics.json", lambda p: p.write_text(json.dumps(asdict(diagnostics), indent=1) + "\n"))
-    write_whole(out / "parameters.csv", lambda p: parameters.to_csv(p, index=False, float_format="%.5g"))
-    write_whole(out / "patients.csv", lambda p: patients.to_csv(p, index=False, float_format="%.5g"))
-    write_whole(out / "loo.csv", lambda p: loo.to_csv(p, index=False, float_format="%.4g"))
+    (new / "diagnostics.json").write_text(json.dumps(asdict(diagnostics), indent=1) + "\n")
+    parameters.to_csv(new / "parameters.csv", index=False, float_format="%.5g")
+    inert(patients).to_csv(new / "patients.csv", index=False, float_format="%.5g")
+    inert(loo).to_csv(new / "loo.csv", index=False, float_format="%.4g")
     text = results.summary_text(settings, target, tables, diagnostics, parameters, loo)
-    write_whole(out / "summary.md", lambda p: p.write_text(text, "utf-8"))
-    save(tree, out / "posterior.nc")
-    shutil.rmtree(work)
+    (new / "summary.md").write_text(text, "utf-8")
+    save(tree, new / POSTERIOR)
+    publish(out, last=POSTERIOR)
+    drop_unfinished(out)
     console.print(f"gate: {diagnostics.gate} {diagnostics.failed}".rstrip())
     console.print(f"{out / 'summary.md'} ({diagnostics.seconds:.0f} s)")
     return diagnostics.gate == "pass"

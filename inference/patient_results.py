@@ -4,7 +4,6 @@ import hashlib
 import json
 import warnings
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from .importance import TRUSTED
 from .patient_data import PatientData
 from .patient_settings import MEANING, UNITS, PatientFit
 from .patient_target import Inputs, PatientTarget
-from .posterior_file import FORMAT, PACKAGES, device_name
+from .posterior_file import FORMAT, device_name, versions
 from .sampler import Draws
 from .summary import MOVED, QUANTILES
 
@@ -135,7 +134,7 @@ def build_tree(
         seconds=seconds,
         seed=settings.sampler.seed,
         device=device_name(),
-        versions=json.dumps({p: metadata.version(p) for p in PACKAGES}),
+        versions=json.dumps(versions()),
         settings=settings.model_dump_json(),
         tables_sha256=digest(folder / settings.tables.file),
     )

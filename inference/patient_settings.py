@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from .errors import input_error
 from .files import read_text
-from .settings import Sampler, Section, Study, number, read_toml, whole
+from .settings import OneLine, Sampler, Section, Study, number, read_toml, whole
 
 PK = ("ka", "cl", "v1", "q", "v2")
 """Absorption 1/h, clearance L/h, central volume L, exchange L/h, peripheral volume L."""
@@ -30,7 +30,7 @@ MEANING = {
 class Tables(Section):
     """Where the patients' records are."""
 
-    file: str = Field(min_length=1, description="file of records, NONMEM-style: a name in double quotes")
+    file: OneLine = Field(min_length=1, description="file of records, NONMEM-style: a name in double quotes")
     dvid: dict[str, Literal["concentration", "anc"]] = Field(
         default={"1": "concentration", "2": "anc"},
         description='what each DVID is: { "1" = "concentration", "2" = "anc" }',

@@ -1,6 +1,5 @@
 """What was understood of patient tables, in lines to read; and the same as CSV tables."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +8,11 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from .patient_data import HOURS_PER_DAY, OBSERVABLES, PatientData, is_dose
+from .results_folder import new_results, publish
+from .spreadsheet import inert
 
 UNITS = {"concentration": "amount unit/L", "anc": "10^9/L"}
 MOST_WORDS = 6
-FORMULA = ("=", "+", "-", "@")
-"""A text that begins so is a formula to a spreadsheet."""
 
 
 def _range(x: np.ndarray) -> str:
@@ -77,27 +76,11 @@ def _covariate(name: str, column: pd.Series) -> str:
     return f"covariate {name}: {told}{more}{lacking}"
 
 
-def inert(table: pd.DataFrame) -> pd.DataFrame:
-    """Return ``table`` with an apostrophe before every text that a spreadsheet would take for a formula."""
-    words = [c for c in table.columns if table[c].dtype == object]
-    return table.assign(
-        **{c: table[c].map(lambda x: f"'{x}" if isinstance(x, str) and x.startswith(FORMULA) else x) for c in words}
-    )
-
-
 def write_tables(data: PatientData, out: Path) -> list[str]:
     """Write the canonical tables as CSV into ``out``, all of them or none; return their names with rows."""
-    part = out.absolute().parent / f".{out.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    told = []
-    try:
-        for name, table in data.tables().items():
-            inert(table).to_csv(part / f"{name}.csv", index=False, lineterminator="\n")
-            told.append(f"{name} {len(table)}")
-        if out.exists():
-            out.rmdir()  # empty: check_new
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    new, told = new_results(out), []
+    for name, table in data.tables().items():
+        inert(table).to_csv(new / f"{name}.csv", index=False, lineterminator="\n")
+        told.append(f"{name} {len(table)}")
+    publish(out)
     return told

@@ -1,10 +1,8 @@
 """The fit from folder to results, and the check of a saved fit. Results appear when complete; blocks of draws as they come."""
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -18,44 +16,29 @@ from rich.console import Console
 from . import check, figures, posterior_file, summary
 from .coordinates import prior_scaled
 from .diagnostics import diagnose
-from .errors import input_error
-from .files import load_pickle, save_pickle, write_whole
+from .files import load_pickle, save_pickle
 from .joint_covariance import joined, score_function
 from .likelihood import Data, Target
 from .mode import CORES, find_mode, laplace
+from .places import POSTERIOR
 from .problem import Problem, load_problem
 from .processor import compiler_options, keep_memory
+from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .sampler import Geometry, SamplerSettings, build_in_background
 from .sampling import sample
+from .workers import workers
 
-UNFINISHED = "unfinished"
 PREDICTIVE_DRAWS = 400
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)
 
 
 def _fingerprint(problem: Problem) -> str:
-    return json.dumps({"settings": problem.settings.model_dump(), "files": problem.texts()}, sort_keys=True)
-
-
-def prepare_folder(fingerprint: str, out: Path, restart: bool) -> bool:
-    """Make ``out`` ready and return whether an unfinished run of the same fit, by its ``fingerprint``, is there to go on with.
-
-    Raises
-    ------
-    InputError: ``out`` holds a finished fit, or an unfinished one of other evidence or settings.
-    """
-    work = out / UNFINISHED
-    if restart:
-        shutil.rmtree(work, ignore_errors=True)
-    elif (out / "posterior.nc").exists():
-        raise input_error(out, "holds a finished fit", "name another --out, or --restart to replace it")
-    resumes = (work / "fit.json").exists()
-    if resumes and (work / "fit.json").read_text() != fingerprint:
-        remedy = "name another --out, or --restart to begin anew"
-        raise input_error(out, "holds an unfinished fit of other evidence or settings", remedy)
-    work.mkdir(parents=True, exist_ok=True)
-    (work / "fit.json").write_text(fingerprint)
-    return resumes
+    inputs = {
+        "settings": problem.settings.model_dump(),
+        "files": problem.texts(),
+        "versions": posterior_file.versions(),
+    }
+    return json.dumps(inputs, sort_keys=True)
 
 
 class _Gradient:
@@ -103,7 +86,7 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
     begin = time.perf_counter()
     keep_memory()
     problem = load_problem(folder, overrides)
-    resumes = prepare_folder(_fingerprint(problem), out, restart)
+    resumes = resume_or_begin(out, "fit", _fingerprint(problem), POSTERIOR, restart)
     work, s = out / UNFINISHED, problem.settings.sampler
     if resumes:
         console.print(f"going on with the unfinished fit in {out} (--restart begins anew)")
@@ -144,7 +127,7 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
         sampling_seconds=sampling_seconds,
     )
     console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
-    with console.status("simulated trials, check, figures"), ThreadPoolExecutor(CORES) as pool:
+    with console.status("simulated trials, check, figures"), workers(CORES) as pool:
         mode = prior_scaled(geometry.centre, problem.parameters)
         integration_error = pool.submit(summary.integration_error, problem, mode)
         pointwise = pool.submit(_pointwise, target, stacked.z, geometry.data)
@@ -163,18 +146,19 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
             posterior_file.attributes(problem, seconds, geometry.data.joint),
         )  # fmt: skip
         parameters = summary.parameter_table(tree, problem)
-        (out / "figures").mkdir(exist_ok=True)
-        figures.write_figures(tree, problem, table, out / "figures")
+        new = new_results(out)
+        figures.write_figures(tree, problem, table, new / "figures")
         error = integration_error.result()
     diagnostics = replace(diagnostics, seconds=time.perf_counter() - begin)
-    write_whole(out / "diagnostics.json", lambda p: p.write_text(json.dumps(asdict(diagnostics), indent=1) + "\n"))
-    write_whole(out / "parameters.csv", lambda p: parameters.to_csv(p, index=False, float_format="%.5g"))
-    write_whole(out / "check.csv", lambda p: table.to_csv(p, index=False, float_format="%.5g"))
-    write_whole(out / "integration_error.csv", lambda p: error.to_csv(p, index=False, float_format="%.4f"))
+    (new / "diagnostics.json").write_text(json.dumps(asdict(diagnostics), indent=1) + "\n")
+    parameters.to_csv(new / "parameters.csv", index=False, float_format="%.5g")
+    table.to_csv(new / "check.csv", index=False, float_format="%.5g")
+    error.to_csv(new / "integration_error.csv", index=False, float_format="%.4f")
     text = summary.summary_text(problem, diagnostics, parameters, table, error)
-    write_whole(out / "summary.md", lambda p: p.write_text(text, "utf-8"))
-    posterior_file.save(tree, out / "posterior.nc")
-    shutil.rmtree(work)
+    (new / "summary.md").write_text(text, "utf-8")
+    posterior_file.save(tree, new / POSTERIOR)
+    publish(out, last=POSTERIOR)
+    drop_unfinished(out)
     console.print(f"gate: {diagnostics.gate} {diagnostics.failed}".rstrip())
     console.print(f"{out / 'summary.md'} ({diagnostics.seconds:.0f} s)")
     return diagnostics.gate == "pass"
@@ -190,9 +174,10 @@ def run_check(fit: Path, out: Path, trials: int, seed: int) -> None:
     with console.status(f"{trials} simulated trials"):
         simulated = check.predictive(problem.evidence, chosen, problem.parameters, problem.target.design, seed)
     table: pd.DataFrame = check.check_table(problem.evidence, simulated)
-    out.mkdir(exist_ok=True)
-    figures.reported_against_predicted(table, problem, out / "reported_against_predicted.png")
-    write_whole(out / "check.csv", lambda p: table.to_csv(p, index=False, float_format="%.5g"))
+    new = new_results(out)
+    figures.reported_against_predicted(table, problem, new / "reported_against_predicted.png")
+    table.to_csv(new / "check.csv", index=False, float_format="%.5g")
+    publish(out)
     inside = table.groupby("role")["covered"].agg(["sum", "size"])
     for role, line in inside.iterrows():
         console.print(f"{role}: {line['sum']} of {line['size']} inside the 90 % predictive interval")

@@ -1,6 +1,7 @@
 """One file per fit: netCDF with the groups of an ArviZ DataTree, self-contained (inference.md, section 4)."""
 
 import hashlib
+import io
 import json
 import tempfile
 from collections.abc import Callable
@@ -14,15 +15,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from pydantic import ValidationError
 
-from .errors import input_error
+from .errors import InputError, input_error
+from .files import read_bytes, write_whole
 from .likelihood import Joint
+from .places import POSTERIOR
 from .problem import FILES, Problem, load_problem
+from .seal import check_seal, seal
 from .settings import FitSettings
 
 PACKAGES = ("mezikd", "jax", "jaxlib", "numpyro", "arviz", "numpy", "scipy")
 FORMAT = 1
 DRAWS = "unconstrained_posterior"
+ATTRIBUTES = frozenset({"created_at", "seconds", "seed", "device", "versions", "settings", "priors_sha256", "joint"})
+GROUPS = frozenset({"posterior", DRAWS, "sample_stats"})
+"""What every fit to reported numbers has, thinned ones included."""
 
 
 def natural_dataset(z: np.ndarray, problem: Problem) -> xr.Dataset:
@@ -95,7 +103,7 @@ def attributes(problem: Problem, seconds: float, joint: Joint) -> dict[str, Any]
         "seconds": seconds,
         "seed": problem.settings.sampler.seed,
         "device": device_name(),
-        "versions": json.dumps({p: metadata.version(p) for p in PACKAGES}),
+        "versions": json.dumps(versions()),
         "settings": problem.settings.model_dump_json(),
         "evidence_sha256": problem.evidence.sha256,
         "priors_sha256": hashlib.sha256(texts.get("priors.csv", "").encode()).hexdigest(),
@@ -106,6 +114,11 @@ def attributes(problem: Problem, seconds: float, joint: Joint) -> dict[str, Any]
     }
     out |= {f"file:{name}": text for name, text in texts.items()}
     return out
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages on which draws depend."""
+    return {p: metadata.version(p) for p in PACKAGES}
 
 
 def thin(tree: xr.DataTree, draws: int) -> xr.DataTree:
@@ -133,14 +146,55 @@ def device_name() -> str:
 
 
 def save(tree: xr.DataTree, path: Path) -> None:
-    """Write ``tree`` to ``path``, which appears only when complete."""
-    partial = path.with_name(path.name + ".part")
+    """Write ``tree``, sealed, to ``path``, which appears only when complete."""
     compressed = {
         f"/{name}": {v: {"zlib": True, "complevel": 4} for v, x in node.data_vars.items() if x.dtype.kind == "f"}
         for name, node in tree.children.items()
     }
-    tree.to_netcdf(partial, engine="h5netcdf", encoding=compressed)
-    partial.replace(path)
+
+    def write(part: Path) -> None:
+        tree.to_netcdf(part, engine="h5netcdf", encoding=compressed)
+        seal(part)
+
+    write_whole(path, write)
+
+
+def _everything(file: io.BytesIO) -> xr.DataTree:
+    with xr.open_datatree(file, engine="h5netcdf") as tree:
+        return tree.load()
+
+
+def _draws_alone(file: io.BytesIO) -> xr.DataTree:
+    with h5py.File(file) as h5:
+        z = np.asarray(h5[f"{DRAWS}/z"])
+        names = [x.decode() for x in h5[f"{DRAWS}/parameter"]]
+        attributes = {
+            k: v.item() if np.ndim(v) and np.size(v) == 1 else v for k, v in h5.attrs.items() if not k.startswith("_")
+        }
+    group = xr.Dataset({"z": (("chain", "draw", "parameter"), z)}, coords={"parameter": names})
+    tree = xr.DataTree.from_dict({DRAWS: group})
+    tree.attrs.update(attributes)
+    return tree
+
+
+def opened(path: Path, read: Callable[[io.BytesIO], xr.DataTree] = _everything) -> xr.DataTree:
+    """Return the DataTree of a fit, loaded: whole, or what ``read`` makes of it.
+
+    Raises
+    ------
+    InputError: no such file, damaged, no fit of this package, or one of another format.
+    """
+    remedy = f"name the {POSTERIOR} that `mezikd fit --out` wrote, complete"
+    data = read_bytes(path)
+    check_seal(path, data, remedy)
+    try:
+        tree = read(io.BytesIO(data))
+        version = int(tree.attrs["mezikd_format"])
+    except Exception as error:  # whatever a foreign file makes the reader raise
+        raise input_error(path, f"cannot be read as a fit ({type(error).__name__})", remedy) from None
+    if version != FORMAT:
+        raise input_error(path, f"format {version}, this version reads {FORMAT}", "fit again with this version")
+    return tree
 
 
 def load(path: Path) -> tuple[xr.DataTree, Problem]:
@@ -148,61 +202,39 @@ def load(path: Path) -> tuple[xr.DataTree, Problem]:
 
     Raises
     ------
-    InputError: no fit of this package, one of another format, or one to patients' own tables.
+    InputError: as ``opened``, one to patients' own tables, or one of a version that knew other settings.
     """
-
-    def everything():
-        with xr.open_datatree(path, engine="h5netcdf") as opened:
-            return opened.load()
-
-    return _load(path, everything)
+    return _with_problem(path, opened(path), GROUPS)
 
 
 def load_draws(path: Path) -> tuple[xr.DataTree, Problem]:
-    """Return the same with the group unconstrained_posterior alone: ten times faster to read than all groups.
+    """Return the same with the group of unconstrained draws alone: ten times faster to read than all groups.
 
     Raises
     ------
     InputError: as ``load``.
     """
-
-    def draws():
-        with h5py.File(path) as file:
-            z = np.asarray(file[f"{DRAWS}/z"])
-            names = [x.decode() for x in file[f"{DRAWS}/parameter"]]
-            attributes = {
-                k: v.item() if np.ndim(v) and np.size(v) == 1 else v
-                for k, v in file.attrs.items()
-                if not k.startswith("_")
-            }
-        group = xr.Dataset({"z": (("chain", "draw", "parameter"), z)}, coords={"parameter": names})
-        tree = xr.DataTree.from_dict({DRAWS: group})
-        tree.attrs.update(attributes)
-        return tree
-
-    return _load(path, draws)
+    return _with_problem(path, opened(path, _draws_alone), frozenset({DRAWS}))
 
 
-def _load(path: Path, read: Callable[[], xr.DataTree]) -> tuple[xr.DataTree, Problem]:
-    remedy = "name the posterior.nc that `mezikd fit --out` wrote, complete"
-    try:
-        tree = read()
-        version = int(tree.attrs["mezikd_format"])
-    except (OSError, KeyError, ValueError) as error:
-        raise input_error(path, f"cannot be read as a fit ({type(error).__name__})", remedy) from None
-    if version != FORMAT:
-        raise input_error(path, f"format {version}, this version reads {FORMAT}", "fit again with this version")
+def _with_problem(path: Path, tree: xr.DataTree, groups: frozenset[str]) -> tuple[xr.DataTree, Problem]:
     if tree.attrs.get("kind") == "patients":
         raise input_error(
             path, "a fit to patients' own tables", "name a fit to reported numbers: only those predict yet"
         )
-    if "joint" not in tree.attrs:
+    if not (set(tree.attrs) >= ATTRIBUTES and set(tree.children) >= groups):
         raise input_error(path, "a fit of an older version", "fit again with this version")
     with tempfile.TemporaryDirectory() as place:
         for name in FILES:
             if f"file:{name}" in tree.attrs:
                 (Path(place) / name).write_text(str(tree.attrs[f"file:{name}"]), "utf-8")
-        # As they were used: options of the command line are not in the stored fit.toml.
-        settings = FitSettings.model_validate_json(tree.attrs["settings"])
-        problem = load_problem(Path(place), settings=settings)
+        try:
+            # As they were used: options of the command line are not in the stored fit.toml.
+            settings = FitSettings.model_validate_json(tree.attrs["settings"])
+            problem = load_problem(Path(place), settings=settings)
+        except (InputError, ValidationError):
+            raise input_error(
+                path, "a fit of another version: its settings or numbers are not those that this one reads",
+                "fit again with this version",
+            ) from None  # fmt: skip
     return tree, problem

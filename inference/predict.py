@@ -1,6 +1,5 @@
 """`mezikd predict` from posterior to files: simulate, tabulate, draw, write. Results appear when complete."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -21,12 +20,12 @@ from .prediction_summary import summary_text
 from .prediction_tables import csv_text, difference_table, prediction_table
 from .problem import Problem
 from .processor import keep_memory, keep_programs, one_core_a_program
+from .results_folder import new_results, publish
 from .scenario_files import Source
 from .scenario_writer import scenarios_toml
 from .scenarios import Request, fitted_of, resolve
 
-UNFINISHED = ".unfinished-predict"
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)
 
 
 def prepare(posterior: Path, source: Source, structure: str) -> tuple[Request, Problem, list[Member]]:
@@ -108,9 +107,7 @@ def run_predict(posterior: Path, source: Source, out: Path, structure: str = STA
 
     from . import figures_scenarios
 
-    work = out / UNFINISHED
-    shutil.rmtree(work, ignore_errors=True)
-    (work / "figures").mkdir(parents=True)
+    new = new_results(out)
     texts = {
         "predictions.csv": csv_text(table),
         "differences.csv": csv_text(differences),
@@ -119,19 +116,7 @@ def run_predict(posterior: Path, source: Source, out: Path, structure: str = STA
         "scenarios.toml": scenarios_toml(request, posterior.parent.name),
     }
     for name, text in texts.items():
-        (work / name).write_text(text, "utf-8")
-    figures_scenarios.write_figures(request, table, differences, utility, work / "figures")
-    _move(work, out, figures_scenarios.NAMES)
+        (new / name).write_text(text, "utf-8")
+    figures_scenarios.write_figures(request, table, differences, utility, new / "figures")
+    publish(out, outdated=(f"figures/{name}" for name in figures_scenarios.NAMES))
     console.print(f"written to {out}: read summary.md first", soft_wrap=True)
-
-
-def _move(work: Path, out: Path, figures: Sequence[str]) -> None:
-    (out / "figures").mkdir(exist_ok=True)
-    drawn = {p.name for p in (work / "figures").iterdir()}
-    for name in figures:
-        if name not in drawn:  # of a run before, with other scenarios
-            (out / "figures" / name).unlink(missing_ok=True)
-    for path in sorted(work.rglob("*")):
-        if path.is_file():
-            path.replace(out / path.relative_to(work))
-    shutil.rmtree(work)

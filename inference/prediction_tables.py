@@ -95,4 +95,4 @@ def difference_table(predicted: Predicted, reference: str, extrapolated: Extrapo
 
 def csv_text(table: pd.DataFrame) -> str:
     """Return a table as CSV text: 6 digits, ``inf`` where not reached, blank where unknown."""
-    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return inert(table).to_csv(index=False, float_format="%.6g", lineterminator="\n")

@@ -25,6 +25,7 @@ from .problem import Problem
 from .report_pictures import fit_pictures
 from .report_predictions import read_predictions
 from .report_tables import ROLES, check_lines, evidence_lines, parameter_lines
+from .results_folder import new_results, publish
 
 REPORT = "report.html"
 SECTIONS = {
@@ -44,7 +45,7 @@ CAPTIONS = {
     "fit": "Numbers that the fit used.",
     "check": "Numbers that the fit did not use.",
 }
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)
 
 
 def gate(tree: xr.DataTree, problem: Problem) -> diagnostics.Diagnostics:
@@ -122,10 +123,8 @@ def run_report(posterior: Path, out: Path, predictions: Path | None) -> None:
     with console.status("figures"):
         pictures = fit_pictures(tree, problem, table)
     page = render(context(tree, problem, table, frame, len(simulated), pictures, posterior) | {"predictions": told})
-    out.mkdir(exist_ok=True)
-    part = out / f"{REPORT}.part"
-    part.write_text(page, "utf-8")
-    part.replace(out / REPORT)
+    (new_results(out) / REPORT).write_text(page, "utf-8")
+    publish(out)
     console.print(f"{out / REPORT} ({len(page.encode()) / 1e6:.1f} MB)")
 
 

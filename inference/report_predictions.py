@@ -3,12 +3,14 @@
 from itertools import groupby
 from pathlib import Path
 
+import pandas as pd
 import pandera.pandas as pa
 
 from .errors import input_error
 from .figures_course import ARM_NAMES
 from .report_pictures import Picture, embedded
 from .report_tables import number
+from .spreadsheet import original
 from .tables import NUMBER_REMEDY, column, is_number, one_of, read_table
 
 WRITTEN_BY = "name the folder that `mezikd predict --out` wrote"
@@ -65,9 +67,13 @@ def _lines(cells: list[dict]) -> list[dict]:
     ]  # fmt: skip
 
 
+def _read(path: Path, schema: pa.DataFrameSchema) -> pd.DataFrame:
+    return read_table(path, schema, name="scenario").map(original)
+
+
 def _groups(path: Path, schema: pa.DataFrameSchema) -> tuple[list[dict], list[str]]:
     """Return a table's lines by outcome, then by month, and its scenarios."""
-    table = read_table(path, schema, name="scenario")
+    table = _read(path, schema)
     if table.empty:
         raise input_error(path, "there is no row", WRITTEN_BY)
     outcomes = {name: i for i, name in enumerate(dict.fromkeys(zip(table["outcome"], table["unit"], strict=True)))}
@@ -97,7 +103,7 @@ def read_predictions(folder: Path) -> dict:
     groups, scenarios = _groups(folder / "predictions.csv", PREDICTIONS)
     paired = folder / "differences.csv"
     differences = _groups(paired, DIFFERENCES)[0] if paired.exists() else []
-    reference = read_table(paired, DIFFERENCES, name="scenario")["reference"].iloc[0] if differences else ""
+    reference = _read(paired, DIFFERENCES)["reference"].iloc[0] if differences else ""
     return {
         "scenarios": scenarios,
         "structures": _structures(folder / "summary.md"),

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from .mode import CORES, Gradient
 from .sampler import BLOCK, Draws, Geometry, Sampler, frozen, run_chain
 from .step_size import common_step
 from .whitening import refined
+from .workers import workers
 
 MORE_BLOCKS = 2
 """Blocks by which every chain goes on at a time."""
@@ -52,7 +52,7 @@ def sample(
     most = kept + -(-s.more_draws // BLOCK)
     begin, lock = time.perf_counter(), threading.Lock()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar, ThreadPoolExecutor(CORES) as pool:
+    with Progress(*columns, console=console) as bar, workers(CORES) as pool:
         tasks = [bar.add_task(f"chain {c + 1}", total=(pilot + adapt + kept) * BLOCK) for c in range(s.chains)]
 
         def run(

@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
-from .settings import DAYS_PER_WEEK, Section, number, whole
+from .settings import DAYS_PER_WEEK, OneLine, Section, number, one_line_text, whole
 
 HIGHEST_DOSE_MG = 10.0
 LONGEST_NAME = 80
 MAXIMUM_SCENARIOS = 200
 TRIAL_RULES, NO_RULES, TRIAL_REGIONS, NO_GCSF, EMERGENT = "trial", "off", "trial", "none", "emergent"
 """Words that need no definition in the file."""
-NAME = f"text in double quotes, 1 to {LONGEST_NAME} characters on one line"
+NAME = one_line_text(LONGEST_NAME)
 DOSE = f"planned dose: a number of mg, above 0 and at most {HIGHEST_DOSE_MG:g}"
 DAYS_ON = "dosing days from day 1 of a cycle: a whole number, 1 to 84, at most cycle_days"
 CYCLE = "length of a cycle in days: a whole number, 7 to 84, a multiple of 7"
@@ -57,18 +57,12 @@ def _share(value: float) -> float:
     return value
 
 
-def _one_line(value: str) -> str:
-    if value != value.strip() or any(not c.isprintable() for c in value):
-        raise ValueError("begins or ends with a space, or holds a line break")
-    return value
-
-
 def _kind(value: Any) -> str:
     return "as a word" if isinstance(value, str) else "as a value"
 
 
 Dose = Annotated[float, Field(gt=0, le=HIGHEST_DOSE_MG)]
-Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_one_line)]
+Name = Annotated[OneLine, Field(min_length=1, max_length=LONGEST_NAME)]
 Schedule = Annotated[str, AfterValidator(_schedule)]
 DoseIntensity = Annotated[
     Annotated[Literal["emergent"], Tag("as a word")] | Annotated[float, AfterValidator(_share), Tag("as a value")],

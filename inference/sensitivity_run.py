@@ -11,7 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import posterior_file
 from .coordinates import straightened
 from .figures_sensitivity import learning_figure, tornado_figure
-from .files import write_whole
 from .groups import group_of
 from .importance import TRUSTED, Weighted
 from .joint_covariance import rows_of_scores, score_function
@@ -20,9 +19,10 @@ from .power_scaling import by_group, log_priors, sensitivity_table
 from .problem import Problem
 from .processor import keep_memory
 from .quantities import LOWER
+from .results_folder import new_results, publish
 from .sensitivity import ALTERNATIVES, Alternative, Program, normal_at, posterior_under, prior_of, with_visits
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)
 QUANTILES = (0.05, 0.5, 0.95)
 
 
@@ -96,13 +96,14 @@ def run_sensitivity(fit: Path, out: Path, draws: int) -> None:
     probability = base[f"{LOWER.name}: neutropenia grade >= 3, %"] / 100.0
     following = one_more_count(base | parameters, probability, NEW_PATIENTS)
     table = assumption_table(problem, program, z, log_density, base)
-    (out / "figures").mkdir(parents=True, exist_ok=True)
+    new = new_results(out)
     for name, frame in (
         ("power_scaling", power), ("learning", learned), ("next_number", following), ("sensitivity", table),
     ):  # fmt: skip
-        write_whole(out / f"{name}.csv", lambda p, f=frame: f.to_csv(p, index=False, float_format="%.4g"))
-    tornado_figure(table, out / "figures" / "tornado.png")
-    learning_figure(learned, tuple(base), out / "figures" / "learning.png")
+        frame.to_csv(new / f"{name}.csv", index=False, float_format="%.4g")
+    tornado_figure(table, new / "figures" / "tornado.png")
+    learning_figure(learned, tuple(base), new / "figures" / "learning.png")
+    publish(out)
     _say(table, power)
 
 

@@ -35,8 +35,22 @@ def number(low: float, high: float, meaning: str, default: Any = REQUIRED) -> An
     return Field(default, ge=low, le=high, description=f"{meaning}: a number, {low:g} to {high:g}")
 
 
-def _text(meaning: str) -> Any:
-    return Field(min_length=1, description=f"{meaning}: text in double quotes")
+def _text(meaning: str, longest: int) -> Any:
+    return Field(min_length=1, max_length=longest, description=f"{meaning}: {one_line_text(longest)}")
+
+
+def one_line_text(longest: int) -> str:
+    """Return in words what ``OneLine`` of at most ``longest`` characters is."""
+    return f"text in double quotes, 1 to {longest} characters on one line"
+
+
+def _one_line(value: str) -> str:
+    if value != value.strip() or not value.isprintable():
+        raise ValueError("begins or ends with a space, or holds a line break or another character that is not printed")
+    return value
+
+
+OneLine = Annotated[str, AfterValidator(_one_line)]
 
 
 def _power_of_two(value: int) -> int:
@@ -62,9 +76,9 @@ class Section(BaseModel):
 class Study(Section):
     """Which study the numbers come from."""
 
-    name: str = _text("short name of the study")
-    title: str = _text("title of the report")
-    citation: str = _text("where it was published")
+    name: OneLine = _text("short name of the study", 80)
+    title: OneLine = _text("title of the report", 1000)
+    citation: OneLine = _text("where it was published", 1000)
 
 
 class Regions(Section):

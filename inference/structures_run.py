@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from rich.console import Console
+from rich.text import Text
 
 from . import posterior_file
 from .diagnostics import MAX_RHAT, largest_rhat
 from .errors import input_error
 from .figures_structures import structures_figure
-from .files import write_whole
 from .groups import group_of
 from .importance import Weighted
 from .joint_covariance import rows_of_scores, score_function
@@ -22,6 +22,7 @@ from .mixture import FOLDER, TABLE, file_of, spaced
 from .problem import Problem
 from .processor import keep_memory
 from .quantities import LOWER, SHORTER, TRIAL, quantity_function
+from .results_folder import new_results, publish
 from .structures import (
     GROUPS,
     Gap,
@@ -35,7 +36,7 @@ from .structures import (
 )
 from .variants import structure_name
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)
 PLANS = (TRIAL, LOWER, SHORTER)
 STACKED = "stacked mixture"
 KEPT = 400
@@ -161,7 +162,7 @@ def read_fits(fits: list[Path], draws: int) -> dict[str, Read]:
     """
     opened, found = open_fits(fits), {}
     for fit in sorted(opened, key=lambda x: x.without != NOTHING):
-        with console.status(f"{fit.path}"):
+        with console.status(Text(str(fit.path))):
             if fit.without == NOTHING:
                 found[fit.name] = read_fit(fit, draws)
             else:
@@ -225,13 +226,14 @@ def run_structures(fits: list[Path], out: Path, draws: int) -> None:
     table = with_gaps(table, found)
     weights = {str(k): float(v) for k, v in table.groupby("structure", sort=False)["weight"].first().items()}
     predictions = prediction_table({n: x.quantities for n, x in found.items()}, weights)
-    (out / "figures").mkdir(parents=True, exist_ok=True)
-    (out / FOLDER).mkdir(exist_ok=True)
+    new = new_results(out)
+    (new / FOLDER).mkdir()
     for name in list(found)[1:]:  # the first one is there already: its folder is where predictions start from
-        posterior_file.save(posterior_file.thin(found[name].tree, KEPT), file_of(out, name))
-    structures_figure(predictions, weights, out / "figures" / "structures.png")
-    write_whole(out / "structure_predictions.csv", lambda p: predictions.to_csv(p, index=False, float_format="%.4g"))
-    write_whole(out / TABLE, lambda p: table.to_csv(p, index=False, float_format="%.5g"))
+        posterior_file.save(posterior_file.thin(found[name].tree, KEPT), file_of(new, name))
+    structures_figure(predictions, weights, new / "figures" / "structures.png")
+    predictions.to_csv(new / "structure_predictions.csv", index=False, float_format="%.4g")
+    table.to_csv(new / TABLE, index=False, float_format="%.5g")
+    publish(out, last=TABLE)
     for line in table.query(f"left_out == '{GROUPS}'").to_dict("records"):
         console.print(
             f"{line['structure']}: elpd {line['elpd']:.1f}, {line['difference']:+.1f} (SE {line['difference_se']:.1f}) of "

@@ -1,7 +1,6 @@
 """The tables of one virtual trial, and the folder that holds them: complete or not there."""
 
 import hashlib
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -19,8 +18,10 @@ from .exposure_tables import adex, nonmem
 from .finding_tables import adae, adlb, baseline_counts
 from .mixture import alone
 from .problem import Problem
+from .results_folder import OURS, new_results, publish
 from .scenario_files import Source
 from .scenarios import described, fitted_of
+from .spreadsheet import inert
 from .subject_tables import adsl, adtte
 from .table_columns import TABLES
 from .virtual_trial import Order, VirtualTrial, simulate_virtual_trial
@@ -30,7 +31,7 @@ PACKAGES = ("mezikd", "jax", "jaxlib", "numpy", "pandas")
 SUFFIXES = (".csv", ".parquet")
 OWN_FILES = frozenset({DEFINE, *(name + suffix for name in TABLES for suffix in SUFFIXES)})
 """Files that `mezikd simulate` writes; a folder with others is not replaced."""
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)
 
 
 def tables_of(trial: VirtualTrial, study: str) -> dict[str, pd.DataFrame]:
@@ -56,7 +57,7 @@ def check_folder(out: Path, overwrite: bool) -> None:
     ------
     InputError: it holds tables and ``overwrite`` is not given, or it holds other files.
     """
-    held = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
+    held = sorted(p.name for p in out.iterdir() if p.name not in OURS) if out.is_dir() else []
     other = [name for name in held if name not in OWN_FILES]
     if other:
         raise input_error("--out", f"{out} holds other files, such as {other[0]}", "name another folder")
@@ -65,24 +66,15 @@ def check_folder(out: Path, overwrite: bool) -> None:
 
 
 def write_folder(out: Path, tables: Mapping[str, pd.DataFrame], define: str, suffix: str) -> None:
-    """Write tables and define.md to a temporary folder beside ``out``, which then takes its place."""
-    part, old = (out.absolute().parent / f".{out.name}.{word}" for word in ("part", "old"))
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        for name, table in tables.items():
-            if suffix == ".csv" or name == "nonmem":
-                table.to_csv(part / f"{name}.csv", index=False, lineterminator="\n")
-            else:
-                table.to_parquet(part / f"{name}{suffix}", index=False, engine="pyarrow")
-        (part / DEFINE).write_text(define, "utf-8")
-        if out.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            out.rename(old)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    """Write tables and define.md into ``out``, all of them or none; tables of a run before are replaced."""
+    new = new_results(out)
+    for name, table in tables.items():
+        if suffix == ".csv" or name == "nonmem":
+            inert(table).to_csv(new / f"{name}.csv", index=False, lineterminator="\n")
+        else:
+            table.to_parquet(new / f"{name}{suffix}", index=False, engine="pyarrow")
+    (new / DEFINE).write_text(define, "utf-8")
+    publish(out, last=DEFINE, outdated=OWN_FILES)
 
 
 def ordered_scenario(problem: Problem, regimen: Mapping[str, float], rdi: float | None) -> Scenario:
