@@ -16,15 +16,19 @@ def compare(
         list[Path], typer.Argument(help="Fits of the same numbers: two or more structures, and refits without a group.")
     ],
     draws: Annotated[int, typer.Option(help="Posterior draws of each, 40 to 100000.")] = 400,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Fit again without each group whose k-hat is above 0.7: minutes each.")
+    ] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin refits anew instead of resuming.")] = False,
 ) -> None:
     """Compare structures by how they predict reported numbers left out, and show what each predicts.
 
     A structure is chosen in fit.toml, [model], or by options of `mezikd fit`: --structure, --tumour, --infection. Where
-    k-hat is above 0.7, a group's prediction is rough until a fit without the group is named too.
+    k-hat is above 0.7, a group's prediction is rough until the structure is fitted without the group (--refit).
 
     Example: mezikd compare runs/successor2 runs/kill runs/no_memory --out runs/structures
 
-    Example: mezikd fit --structure friberg --leave-out infection --out runs/kill_infection
+    Example: mezikd compare runs/successor2 runs/no_memory --refit --out runs/structures
     """
     if len(fits) < 2:
         raise input_error("FITS", "one fit", "name two or more, of different structures")
@@ -34,4 +38,4 @@ def compare(
     with writing_to(out):
         from .structures_run import run_structures
 
-        run_structures(posteriors, out, draws)
+        run_structures(posteriors, out, draws, refit, restart)

@@ -41,7 +41,7 @@ def _fingerprint(problem: Problem) -> str:
     return json.dumps(inputs, sort_keys=True)
 
 
-class _Gradient:
+class SingleGradient:
     """Compiled value and gradient of the log-density in the sampler's coordinates, counted; in float32 (precision.py)."""
 
     def __init__(self, target: Target):
@@ -56,7 +56,7 @@ class _Gradient:
         return float(value), np.asarray(slope)
 
 
-def find_geometry(problem: Problem, gradient: _Gradient) -> Geometry:
+def find_geometry(problem: Problem, gradient: SingleGradient) -> Geometry:
     """Return the Laplace approximation, with what the log-density is given.
 
     Mode with the numbers as if independent, trials simulated there, mode and curvature with their joint law.
@@ -97,7 +97,7 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
     future = build_in_background(
         target.sampled_log_density, len(problem.free), target.data, settings, target.in_single().sampled_log_density
     )
-    gradient = _Gradient(target)
+    gradient = SingleGradient(target)
     saved = load_pickle(work / "geometry.pickle")
     if saved is None:
         with console.status("mode, simulated trials, curvature"):

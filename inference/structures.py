@@ -20,6 +20,10 @@ PULL = 1.0
 Five groups whose elpd differ by less than their errors say little; with 0.1 a structure 1.9 behind had a weight of 0.06."""
 
 
+MIXED = 1.05
+"""R-hat up to which a mean over a refit's draws is trusted."""
+
+
 class LeftOut(NamedTuple):
     """Prediction of some numbers from all others."""
 
@@ -27,11 +31,13 @@ class LeftOut(NamedTuple):
     """Expected log predictive density of the numbers."""
     khat: float
     """Of the importance weights; NaN where the posterior without the numbers was sampled."""
+    rhat: float = 1.0
+    """Of those samples."""
 
     @property
     def trusted(self) -> bool:
         """Whether the elpd can be trusted."""
-        return not self.khat > TRUSTED
+        return not (self.khat > TRUSTED or self.rhat > MIXED)
 
 
 def _log_density(scores: np.ndarray, joint: Joint) -> np.ndarray:
@@ -57,10 +63,13 @@ def left_out(scores: np.ndarray, joint: Joint, members: np.ndarray) -> LeftOut:
     return LeftOut(float(np.log(without.weights @ np.exp(density - density.max())) + density.max()), without.khat)
 
 
-def refitted(scores: np.ndarray, joint: Joint, members: np.ndarray) -> LeftOut:
-    """Return the elpd of the scores that are ``members`` from draws of a posterior that was fitted without them."""
+def refitted(scores: np.ndarray, joint: Joint, members: np.ndarray, rhat: float) -> LeftOut:
+    """Return the elpd of the scores that are ``members`` from draws of a posterior that was fitted without them.
+
+    ``rhat`` is that of the draws.
+    """
     density = _given_others(scores, joint, members)
-    return LeftOut(float(np.log(np.exp(density - density.max()).mean()) + density.max()), float("nan"))
+    return LeftOut(float(np.log(np.exp(density - density.max()).mean()) + density.max()), float("nan"), rhat)
 
 
 def stacked(elpd: np.ndarray, pull: float = PULL) -> np.ndarray:

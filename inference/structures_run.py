@@ -1,5 +1,7 @@
 """Saved fits of several structures, from posterior files to tables and a figure."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,15 +16,17 @@ from . import posterior_file
 from .diagnostics import MAX_RHAT, largest_rhat
 from .errors import input_error
 from .figures_structures import structures_figure
+from .files import load_pickle, save_pickle
 from .groups import group_of
 from .importance import Weighted
 from .joint_covariance import rows_of_scores, score_function
-from .likelihood import NOTHING
+from .likelihood import NOTHING, Target
 from .mixture import FOLDER, TABLE, file_of, spaced
 from .problem import Problem
 from .processor import keep_memory
 from .quantities import LOWER, SHORTER, TRIAL, quantity_function
-from .results_folder import new_results, publish
+from .refits import Refitter
+from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .structures import (
     GROUPS,
     Gap,
@@ -124,12 +128,16 @@ def open_fits(fits: list[Path]) -> list[Opened]:
     return found
 
 
-def _scores(fit: Opened, draws: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return evenly spaced draws of the coordinates and the scores of all numbers under each."""
+def _draws(fit: Opened, draws: int) -> np.ndarray:
+    """Return evenly spaced draws of the coordinates."""
     kept = int(np.prod(np.asarray(fit.tree["unconstrained_posterior"]["z"]).shape[:2]))
-    z = spaced(fit.tree, min(draws, kept))
-    function, observed = score_function(fit.problem.target), fit.problem.target.data.observed
-    return z, np.stack([function(row, observed) for row in z])
+    return spaced(fit.tree, min(draws, kept))
+
+
+def _scores(target: Target, z: np.ndarray) -> np.ndarray:
+    """Return the scores of all numbers under each draw."""
+    function = score_function(target)
+    return np.stack([function(row, target.data.observed) for row in z])
 
 
 def _groups(fit: Opened) -> np.ndarray:
@@ -140,7 +148,8 @@ def _groups(fit: Opened) -> np.ndarray:
 def read_fit(fit: Opened, draws: int) -> Read:
     """Return what a fit to all numbers predicts: numbers left out, and what users read."""
     target, joint = fit.problem.target, posterior_file.joint_of(fit.tree)
-    z, scores = _scores(fit, draws)
+    z = _draws(fit, draws)
+    scores = _scores(target, z)
     groups, rows = _groups(fit), np.array(target.score_names)
     of = quantity_function(target, PLANS)
     each = [of(row) for row in z]
@@ -153,22 +162,53 @@ def read_fit(fit: Opened, draws: int) -> Read:
     )
 
 
-def read_fits(fits: list[Path], draws: int) -> dict[str, Read]:
+def with_refits(fit: Opened, found: Read, work: Path) -> None:
+    """Sample each group's predictor where its weights cannot be trusted, and put that in their place.
+
+    What is sampled is saved in ``work``, one file a group.
+    """
+    doubtful = [g for g, x in found.groups.items() if not x.trusted]
+    if not doubtful:
+        return
+    target, joint = fit.problem.target, posterior_file.joint_of(fit.tree)
+    z, depth = np.asarray(fit.tree["unconstrained_posterior"]["z"]), fit.problem.settings.sampler.max_tree_depth
+    refitter = None
+    for group in doubtful:
+        place = work / f"{fit.name} without {group}".replace(" ", "_")
+        saved = load_pickle(place.with_suffix(".pickle"))
+        members = _groups(fit) == group
+        if saved is None:
+            if refitter is None:
+                seed = fit.problem.settings.sampler.seed
+                refitter = Refitter(target, z.reshape(-1, z.shape[-1]), joint, seed, depth)
+            place.mkdir(exist_ok=True)
+            refit = refitter.without(members, place, console)
+            saved = refitted(_scores(target, refit.z), joint, members, refit.max_rhat)
+            save_pickle(place.with_suffix(".pickle"), saved)
+        console.print(f"{fit.name} without {group}: elpd {saved.elpd:.2f} (weights {found.groups[group].elpd:.2f}), "
+                      f"R-hat {saved.rhat:.3f}")  # fmt: skip
+        found.groups[group] = saved
+
+
+def read_fits(opened: list[Opened], draws: int, work: Path | None = None) -> dict[str, Read]:
     """Return what the fits to all numbers predict, by structure; a refit's draws replace the weighted ones of its group.
 
-    Raises
-    ------
-    InputError: as ``open_fits``.
+    Refits that nobody made are made where weights cannot be trusted, if a folder ``work`` for them is given.
     """
-    opened, found = open_fits(fits), {}
+    found = {}
     for fit in sorted(opened, key=lambda x: x.without != NOTHING):
         with console.status(Text(str(fit.path))):
             if fit.without == NOTHING:
                 found[fit.name] = read_fit(fit, draws)
             else:
-                scores, members = _scores(fit, draws)[1], _groups(fit) == fit.without
-                found[fit.name].groups[fit.without] = refitted(scores, posterior_file.joint_of(fit.tree), members)
+                scores, members = _scores(fit.problem.target, _draws(fit, draws)), _groups(fit) == fit.without
+                joint = posterior_file.joint_of(fit.tree)
+                found[fit.name].groups[fit.without] = refitted(scores, joint, members, fit.max_rhat)
         console.print(f"{fit.name}{'' if fit.without == NOTHING else f' without {fit.without}'}: read")
+    if work is not None:
+        for fit in opened:
+            if fit.without == NOTHING:
+                with_refits(fit, found[fit.name], work)
     return found
 
 
@@ -210,18 +250,25 @@ def with_gaps(table: pd.DataFrame, found: Mapping[str, Read]) -> pd.DataFrame:
     )
 
 
-def run_structures(fits: list[Path], out: Path, draws: int) -> None:
+def run_structures(fits: list[Path], out: Path, draws: int, refit: bool = False, restart: bool = False) -> None:
     """Compare fits of the same numbers and write structures.csv, structure_predictions.csv and a figure to ``out``.
 
     The posteriors of all but the first, thinned, go to structures/: with these files beside the first one's posterior,
-    predictions are the stacked mixture (mixture.py).
+    predictions are the stacked mixture (mixture.py). With ``refit`` every group whose weights cannot be trusted is left
+    out in earnest; an interrupted run goes on where it was, unless ``restart``.
 
     Raises
     ------
     InputError: as ``open_fits``.
     """
     keep_memory()
-    found = read_fits(fits, draws)
+    opened, work = open_fits(fits), None
+    if refit:
+        made = [(str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in fits]
+        fingerprint = json.dumps({"fits": made, "draws": draws, "versions": posterior_file.versions()})
+        resume_or_begin(out, "comparison", fingerprint, TABLE, restart)
+        work = out / UNFINISHED
+    found = read_fits(opened, draws, work)
     table = comparison_table({n: x.groups for n, x in found.items()}, {n: x.rows for n, x in found.items()})
     table = with_gaps(table, found)
     weights = {str(k): float(v) for k, v in table.groupby("structure", sort=False)["weight"].first().items()}
@@ -234,6 +281,7 @@ def run_structures(fits: list[Path], out: Path, draws: int) -> None:
     predictions.to_csv(new / "structure_predictions.csv", index=False, float_format="%.4g")
     table.to_csv(new / TABLE, index=False, float_format="%.5g")
     publish(out, last=TABLE)
+    drop_unfinished(out)
     for line in table.query(f"left_out == '{GROUPS}'").to_dict("records"):
         console.print(
             f"{line['structure']}: elpd {line['elpd']:.1f}, {line['difference']:+.1f} (SE {line['difference_se']:.1f}) of "
@@ -241,7 +289,7 @@ def run_structures(fits: list[Path], out: Path, draws: int) -> None:
         )
         if not line["trusted"]:
             console.print(
-                "  k-hat above 0.7: refit without the group (mezikd fit --leave-out GROUP) and name that fit too"
+                "  k-hat above 0.7 or chains not mixed: --refit, or name a longer fit without the group (fit --leave-out)"
             )
     for name, read in found.items():
         if read.max_rhat > MAX_RHAT:

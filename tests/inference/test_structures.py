@@ -4,19 +4,22 @@ import json
 from types import SimpleNamespace
 
 import arviz as az
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 from arviz_stats.utils import ELPDDataLOO
-from mezikd.inference import commands, mixture, structures
+from mezikd.inference import commands, mixture, structures, structures_run
 from mezikd.inference.commands import BAD_INPUT, built_in_fit
 from mezikd.inference.errors import InputError
 from mezikd.inference.groups import GROUPS, group_of
-from mezikd.inference.likelihood import Joint
+from mezikd.inference.likelihood import Joint, joint_log_likelihood, part_of
 from mezikd.inference.posterior_file import save
 from mezikd.inference.prediction import theta_of
 from mezikd.inference.problem import load_problem
+from mezikd.inference.refits import Refit, silent
 from mezikd.inference.settings import Model
 from mezikd.inference.structures import LeftOut, comparison_table, fit_equally, largest_gap, refitted, stacked
 from mezikd.inference.variants import ARREST_ONLY, KILL, structure_name, with_structure
@@ -103,9 +106,57 @@ def test_refitted_predicts_the_second_observation():
     first, second = 0.5, 1.5
     x = norm.rvs(first / 2.0, np.sqrt(0.5), size=200_000, random_state=np.random.default_rng(3))
     joint = Joint(np.zeros(2), np.eye(2), np.asarray(1e12))  # type: ignore[arg-type]
-    found = refitted(np.stack([first - x, second - x], axis=1), joint, np.array([False, True]))
+    found = refitted(np.stack([first - x, second - x], axis=1), joint, np.array([False, True]), 1.0)
     exact = norm.logpdf(second, first / 2.0, np.sqrt(1.5)) - norm.logpdf(0.0)
     assert found.elpd == pytest.approx(exact, abs=0.01) and np.isnan(found.khat) and found.trusted
+    assert not found._replace(rhat=1.2).trusted
+
+
+def test_silent_scores_say_nothing():
+    """The joint law without some scores, in the same shape, gives the marginal of the others, and no slope to the rest."""
+    rng = np.random.default_rng(5)
+    a = rng.standard_normal((6, 6))
+    joint = Joint(
+        jnp.asarray(rng.standard_normal(6)),
+        jnp.linalg.inv(jnp.linalg.cholesky(a @ a.T + np.eye(6))),
+        jnp.asarray(300.0),
+    )
+    r, members = jnp.asarray(rng.standard_normal(6)), np.array([0, 1, 0, 0, 1, 0], bool)
+    without = silent(joint, members)
+    keep = np.flatnonzero(~members)
+    expected = joint_log_likelihood(r[keep], part_of(joint, keep))
+    value, slope = jax.value_and_grad(joint_log_likelihood)(r, without)
+    np.testing.assert_allclose(value, expected, rtol=1e-10)
+    np.testing.assert_array_equal(slope[members], 0.0)
+
+
+def test_doubtful_groups_are_fitted_again_once(monkeypatch, tmp_path):
+    """Groups with a high k-hat alone; what is done is read from the folder the second time."""
+    made = []
+
+    class Stub:
+        def __init__(self, *_):
+            pass
+
+        def without(self, members, work, console):
+            made.append(members.sum())
+            return Refit(np.zeros((3, 2)), 1.01)
+
+    target = SimpleNamespace()
+    settings = SimpleNamespace(sampler=SimpleNamespace(max_tree_depth=3, seed=1))
+    tree = {"unconstrained_posterior": {"z": np.zeros((2, 4, 2))}}
+    fit = SimpleNamespace(name="arrest", problem=SimpleNamespace(target=target, settings=settings), tree=tree)
+    monkeypatch.setattr(structures_run, "Refitter", Stub)
+    monkeypatch.setattr(structures_run, "_groups", lambda _: np.array(["a", "b", "b"]))
+    monkeypatch.setattr(structures_run, "_scores", lambda *_: np.zeros((3, 3)))
+    monkeypatch.setattr(
+        structures_run.posterior_file, "joint_of", lambda _: Joint(np.zeros(3), np.eye(3), np.asarray(1e12))
+    )
+    for _ in range(2):
+        read = SimpleNamespace(groups={"a": LeftOut(-1.0, 0.3), "b": LeftOut(-2.0, 0.9)})
+        structures_run.with_refits(fit, read, tmp_path)  # type: ignore[arg-type]
+        assert made == [2] and read.groups["a"] == LeftOut(-1.0, 0.3)
+        assert np.isnan(read.groups["b"].khat) and read.groups["b"].rhat == 1.01 and read.groups["b"].trusted
 
 
 # Stacking
