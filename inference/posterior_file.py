@@ -169,7 +169,7 @@ def load_draws(path: Path) -> tuple[xr.DataTree, Problem]:
     def draws():
         with h5py.File(path) as file:
             z = np.asarray(file[f"{DRAWS}/z"])
-            names = [x.decode() for x in file[f"{DRAWS}/parameter"]]
+            names = [x.decode() for x in np.asarray(file[f"{DRAWS}/parameter"])]
             attributes = {
                 k: v.item() if np.ndim(v) and np.size(v) == 1 else v
                 for k, v in file.attrs.items()
