@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from .figures_course import ARM_COLOURS, new_figure, save
 from .prediction_outcomes import FEBRILE, NEUTROPENIA, PFS, PFS_MEAN, SEVERE
-from .prediction_summary import shown_month
+from .prediction_summary import shown_month, shown_probability
 from .scenarios import CONTROL, NamedScenario, Request
 
 NAMES = ("dose_response.png", "trade_off.png", "differences.png", "benefit_risk.png")
@@ -185,7 +185,7 @@ def _forest(axes: Axes, lines: pd.DataFrame, names: list[str], probability: str)
         _interval(axes, y, line, colour, vertical=False)
         _mark(axes, line["median"], y, colour, "D" if name == CONTROL else "o", bool(line["extrapolated"]), 5.0)
         axes.annotate(
-            _probability(float(line[probability])),
+            shown_probability(float(line[probability])),
             (1.02, y),
             xycoords=("axes fraction", "data"),
             va="center",
@@ -198,10 +198,6 @@ def _forest(axes: Axes, lines: pd.DataFrame, names: list[str], probability: str)
     axes.set_axisbelow(True)
     axes.locator_params(axis="x", nbins=4)
     _tidy(axes)
-
-
-def _probability(p: float) -> str:
-    return ">0.99" if 0.995 <= p < 1.0 else "<0.01" if 0.0 < p < 0.005 else f"{p:.2f}"
 
 
 def _height(names: list[str]) -> float:

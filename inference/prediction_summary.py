@@ -11,6 +11,11 @@ from .scenarios import Request
 MAIN_MONTH = 12
 
 
+def shown_probability(p: float) -> str:
+    """Return a probability with two digits; with finitely many draws none is certain, not even one without exception."""
+    return ">0.99" if p >= 0.995 else "<0.01" if p < 0.005 else f"{p:.2f}"
+
+
 def shown_month(table: pd.DataFrame, outcome: str) -> int:
     """Return the latest month up to MAIN_MONTH at which ``outcome`` is given, else the first."""
     months = sorted({int(m) for m in table.loc[table["outcome"] == outcome, "month"]})
@@ -77,13 +82,17 @@ def summary_text(
         cells = [name]
         for outcome, month, _ in outcomes:
             line = _find(differences, name, outcome, month)
-            better = "" if line is None or np.isnan(line["p_better"]) else f"; P(better) {line['p_better']:.2f}"
+            better = (
+                ""
+                if line is None or np.isnan(line["p_better"])
+                else f"; P(better) {shown_probability(line['p_better'])}"
+            )
             cells.append(_cell(line) + better)
         paired.append(cells)
     headings = [h for _, _, h in outcomes]
     balance = []
     for line in utility.to_dict("records"):
-        better = "" if np.isnan(line["p_better"]) else f"{line['p_better']:.2f}"
+        better = "" if np.isnan(line["p_better"]) else shown_probability(line["p_better"])
         numbers = f"{line['utility']:.2f}", f"{line['difference']:+.2f}", better, f"{line['p_best']:.2f}"
         balance.append([line["scenario"], *numbers])
     share = float(table["extrapolated"].mean())
@@ -114,8 +123,7 @@ def summary_text(
             "",
             "Within posterior draws, in the same simulated patients. P(better): posterior probability that the scenario is "
             "better for the patient in this outcome. Where the structure of the model fixes a direction (more drug, more "
-            "effect), P is near 0 or 1 by construction. The Monte Carlo error of a difference is inside P; 0.00 and 1.00 stand "
-            "for less than one draw in 200 on the other side.",
+            "effect), P is near 0 or 1 by construction. The Monte Carlo error of a difference is inside P.",
             "",
             *_markdown(["scenario", *headings], paired),
             "",

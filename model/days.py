@@ -76,8 +76,8 @@ def week(model: Model, mode, state, strength, doses, supported) -> Week:
         log_anc = ind.log_anc0 + log(blood)
         below = quick_normal_cdf((LOG_GRADE3 - log_anc) * precision)
         ratio = infection.daily_ratio(log_anc, arrest, theta)
-        days = (jnp.broadcast_to(x, (7, patients)) for x in (log_anc, arrest, below, ratio))
-        return Week(state, strength, *days, total / 7.0)
+        log_anc, arrest, below, ratio = (jnp.broadcast_to(x, (7, patients)) for x in (log_anc, arrest, below, ratio))
+        return Week(state, strength, log_anc, arrest, below, ratio, total / 7.0)
 
     def seen(state):
         return structure.blood(state[2], ind.marrow), state[1]

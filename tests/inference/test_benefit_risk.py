@@ -6,6 +6,7 @@ from mezikd.inference.benefit_risk import benefit_risk_table, probability_best, 
 from mezikd.inference.monte_carlo import Estimates
 from mezikd.inference.prediction import Predicted
 from mezikd.inference.prediction_outcomes import FEBRILE, PFS_MEAN, SEVERE, Key
+from mezikd.inference.prediction_summary import shown_probability
 from mezikd.inference.prediction_tables import csv_text, difference_table, prediction_table
 from mezikd.inference.scenario_settings import Utility
 from mezikd.inference.scenarios import NamedScenario
@@ -121,3 +122,8 @@ def test_csv_has_the_contract_columns_first_and_inf():
     assert text.startswith("scenario,arm,outcome,month,unit,median,pi90_low,pi90_high,extrapolated,")
     line = next(x for x in text.splitlines() if x.startswith('a,mezikd,"PFS, median"'))
     assert line == 'a,mezikd,"PFS, median",24,months,inf,inf,inf,False,inf,inf,'
+
+
+def test_no_probability_is_shown_as_certain():
+    shown = [shown_probability(p) for p in (0.0, 0.004, 0.5, 0.994, 0.996, 1.0)]
+    assert shown == ["<0.01", "<0.01", "0.50", "0.99", ">0.99", ">0.99"]
