@@ -9,6 +9,7 @@ simulated trials (joint_covariance.py), numbers of the same patients are not cou
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -139,10 +140,10 @@ class Target:
     parameters: tuple[Parameter, ...]
     mezikd: Cohort
     kd: Cohort
-    single: bool = False
-    """Whether the expectations are computed in float32: for trajectories, whose ends float64 decides on (sampler.py)."""
     leave_out: str = NOTHING
     """Group of fitted rows (groups.py) that the likelihood does without: to see how the others predict it."""
+    single: bool = False
+    """Whether the expectations are computed in float32: for trajectories, whose ends float64 decides on (sampler.py)."""
 
     @cached_property
     def data(self) -> Data:
@@ -192,8 +193,8 @@ class Target:
             return expected(theta, self.design, self.mezikd, self.kd, cuts)
 
         def of_numbers(theta, points, cuts):
-            cohorts = (replace(c, z=z, weight=w) for c, (z, w) in zip((self.mezikd, self.kd), points, strict=True))
-            return expected(theta, self.design, *cohorts, Cuts(*cuts))
+            mezikd, kd = (replace(c, z=z, weight=w) for c, (z, w) in zip((self.mezikd, self.kd), points, strict=True))
+            return expected(theta, self.design, mezikd, kd, Cuts(*cuts))
 
         points = [(c.z, c.weight) for c in (self.mezikd, self.kd)]
         return in_single(of_numbers, theta, points, (cuts.rdi, cuts.neutropenia_days))
@@ -203,7 +204,8 @@ class Target:
 
         All binomials are scored as one vector: one by one they were half of the operations of the log-density's program.
         """
-        o = Observed(*(jnp.unstack(jnp.asarray(x)) for x in (self.data.observed if observed is None else observed)))
+        observed = self.data.observed if observed is None else observed
+        o = SimpleNamespace(**{k: jnp.unstack(jnp.asarray(x)) for k, x in observed._asdict().items()})
         found: dict[str, list] = {}
         counts, sizes, probabilities, names = [], [], [], []
         for row in self.evidence.fit:

@@ -167,7 +167,7 @@ def _everything(file: io.BytesIO) -> xr.DataTree:
 def _draws_alone(file: io.BytesIO) -> xr.DataTree:
     with h5py.File(file) as h5:
         z = np.asarray(h5[f"{DRAWS}/z"])
-        names = [x.decode() for x in h5[f"{DRAWS}/parameter"]]
+        names = [x.decode() for x in np.asarray(h5[f"{DRAWS}/parameter"])]
         attributes = {
             k: v.item() if np.ndim(v) and np.size(v) == 1 else v for k, v in h5.attrs.items() if not k.startswith("_")
         }

@@ -19,7 +19,7 @@ from .prediction import Predicted, Theta, predict, steps, theta_of, together
 from .prediction_summary import summary_text
 from .prediction_tables import csv_text, difference_table, prediction_table
 from .problem import Problem
-from .processor import keep_memory, keep_programs, one_core_a_program
+from .processor import keep_memory, keep_programs
 from .results_folder import new_results, publish
 from .scenario_files import Source
 from .scenario_writer import scenarios_toml
@@ -80,7 +80,6 @@ def run_predict(posterior: Path, source: Source, out: Path, structure: str = STA
     InputError: as ``prepare``.
     """
     keep_memory()
-    one_core_a_program()
     keep_programs()
     request, problem, structures = prepare(posterior, source, structure)
     origin = said(structures)

@@ -9,8 +9,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +23,9 @@ from mezikd.model.scenario import Scenario
 
 from .monte_carlo import Estimates
 from .prediction_outcomes import Key, Patients, exists, outcomes
-from .processor import compiler_options
 from .scenario_settings import Prediction
 from .scenarios import CONTROL, NamedScenario
+from .trial import simulator
 
 BATCH = 16
 """Draws simulated at once, at most: more take more memory and are not faster."""
@@ -76,18 +74,12 @@ def batch_size(draws: int) -> int:
     return math.ceil(draws / (CORES * math.ceil(draws / (CORES * BATCH))))
 
 
-@cache
-def _compiled(form: exact.Form) -> Callable[..., Any]:
-    """Return the program that every scenario and every run of this process shares."""
-    return jax.jit(partial(exact.simulate_batch, form=form), compiler_options=compiler_options())
-
-
 class Simulator:
     """Simulates scenarios under rows of coordinates; one compiled program for all of them."""
 
     def __init__(self, theta: Theta, form: exact.Form, settings: Prediction):
         self._settings, self._theta, self.draws = settings, theta, len(next(iter(theta.values())))
-        self._simulate = _compiled(form)
+        self._simulate = simulator(form)
 
     def batch(self, begin: int, first: int = 0) -> "Batch":
         """Return the batch of draws from ``begin`` on.

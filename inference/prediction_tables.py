@@ -9,6 +9,7 @@ from .monte_carlo import Estimates, centre_error, median_error, population_draws
 from .prediction import Predicted
 from .prediction_outcomes import KINDS, Key
 from .scenarios import NamedScenario
+from .spreadsheet import inert
 
 PREDICTIONS: list[str] = [
     "scenario", "arm", "outcome", "month", "unit", "median", "pi90_low", "pi90_high", "extrapolated",

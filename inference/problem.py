@@ -36,9 +36,9 @@ class Problem:
     def target(self) -> Target:
         """The log-density, with its virtual patients: made when asked for, predictions do without."""
         p = self.settings.patients
-        cohorts = {arm: self.design.cohort(arm, getattr(p, arm), p.seed) for arm in ("mezikd", "kd")}
+        mezikd, kd = (self.design.cohort(arm, getattr(p, arm), p.seed) for arm in ("mezikd", "kd"))
         leave_out = self.settings.likelihood.leave_out
-        return Target(self.evidence, self.design, self.parameters, **cohorts, leave_out=leave_out)
+        return Target(self.evidence, self.design, self.parameters, mezikd, kd, leave_out)
 
     @property
     def free(self) -> tuple[Parameter, ...]:

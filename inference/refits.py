@@ -58,7 +58,7 @@ class Refitter:
         """Return draws of the posterior without the scores that are ``members``; ``work`` keeps blocks as they come."""
         data = self._data._replace(joint=silent(self._joint, members))
         centre, root = self._x.mean(axis=0), np.linalg.cholesky(np.cov(self._x.T))
-        geometry = Geometry(*(jnp.asarray(x) for x in (centre, root)), jax.tree.map(jnp.asarray, data))
+        geometry = Geometry(jnp.asarray(centre), jnp.asarray(root), jax.tree.map(jnp.asarray, data))
         self._gradient.data = geometry.data
         kept = partial(prior_scaled, parameters=self._target.parameters)
         z = sample(self._sampler, geometry, self._gradient, work, kept, console).draws.z

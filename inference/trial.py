@@ -3,20 +3,24 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache, partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from mezikd.model.exact import NEVER, History, simulate_trials
+from mezikd.model.exact import NEVER, Batch, Form, History, form_of, simulate_batch
 from mezikd.model.outcomes import SAFETY_WEEKS
 from mezikd.model.parameters import REGIONS, Parameter, natural
 from mezikd.model.patients import EFFECTS
+from mezikd.model.plan import plan_of
 from mezikd.model.regimen import DAYS_PER_MONTH
+from mezikd.model.scenario import Scenario
 from mezikd.model.trial_design import ARMS, Arm, Design
 
 from . import estimators
 from .evidence import Row
+from .processor import compiler_options
 
 Values = np.ndarray | jax.Array
 """Values of all patients: numpy here, declared as jax arrays where they are simulated."""
@@ -65,6 +69,12 @@ class ArmData:
 Trial = dict[str, ArmData]
 
 
+@cache
+def simulator(form: Form) -> Callable[..., Any]:
+    """Return ``simulate_batch``, compiled once for every arm, scenario and trial of this process."""
+    return jax.jit(partial(simulate_batch, form=form), compiler_options=compiler_options())
+
+
 def simulated_trials(
     z: Values, parameters: tuple[Parameter, ...], design: Design, seed: int
 ) -> Iterator[tuple[Trial, dict[str, float]]]:
@@ -74,6 +84,7 @@ def simulated_trials(
     """
     rng = np.random.default_rng([seed, 7])
     regions = {a: np.repeat(np.arange(len(REGIONS)), design.arm(a).regions) for a in ARMS}
+    plans = {a: plan_of(Scenario(regimen=design.regimen, arm=a), design.horizon_weeks) for a in ARMS}
     most = max(len(r) for r in regions.values())
     draw = jax.jit(jax.vmap(lambda x: natural(x, parameters)))
     root = jax.random.key(seed)
@@ -82,7 +93,8 @@ def simulated_trials(
         # The smaller arm is filled up to the size of the other, so that one compiled program serves both.
         n = len(regions[a])
         z = jnp.pad(effects, ((0, 0), (0, 0), (0, most - n)))
-        out = simulate_trials(theta, z, np.pad(regions[a], (0, most - n)), keys, a, design)
+        patients = Batch(theta, z, np.pad(regions[a], (0, most - n)), keys)
+        out = simulator(form_of(design, "trial"))(patients, plans[a])
         return jax.tree.map(lambda x: np.asarray(x[:, :n]), out)
 
     def trials(theta, treated, histories, size: int) -> Iterator[tuple[Trial, dict[str, float]]]:
