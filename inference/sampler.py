@@ -146,12 +146,17 @@ class Sampler:
         return state, Draws(*(np.asarray(x) for x in out))
 
 
-def build_in_background(*args, **kwargs) -> "Future[Sampler]":
-    """Return a sampler that is being compiled in a thread of its own, while the mode is sought."""
+def in_background[Built](build: Callable[..., Built], *args) -> "Future[Built]":
+    """Return what ``build(*args)`` will have made in a thread of its own: a sampler compiles while the mode is sought."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
-    future = pool.submit(Sampler, *args, **kwargs)
+    future = pool.submit(build, *args)
     pool.shutdown(wait=False)
     return future
+
+
+def build_in_background(*args) -> "Future[Sampler]":
+    """Return a sampler that is being compiled."""
+    return in_background(Sampler, *args)
 
 
 def frozen(state, settings: SamplerSettings, step_size: float):
