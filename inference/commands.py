@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .arrest_settings import ArrestFit, is_arrest
 from .commands_calibrate import calibrate
 from .commands_predict import predict
 from .commands_report import report
@@ -103,10 +104,7 @@ def fit(
     folder = built_in_fit() if folder is None else folder
     check_out(out)
     if has_tables(folder):
-        patients = with_patient_overrides(folder, overrides)
-        from .patient_fit import run_patient_fit
-
-        if not run_patient_fit(folder, out, patients, restart):
+        if not _fit_patients(folder, out, overrides, restart):
             raise typer.Exit(GATE_FAILED)
         return
     validate(folder, overrides)
@@ -114,6 +112,19 @@ def fit(
 
     if not run_fit(folder, out, overrides, restart):
         raise typer.Exit(GATE_FAILED)
+
+
+def _fit_patients(folder: Path, out: Path, overrides: dict[str, int | str], restart: bool) -> bool:
+    """Fit patients' own tables; return whether the convergence gate was passed."""
+    if is_arrest(folder):
+        arrest = with_patient_overrides(folder, overrides, ArrestFit)
+        from .arrest_fit import run_arrest_fit
+
+        return run_arrest_fit(folder, out, arrest, restart)
+    patients = with_patient_overrides(folder, overrides)
+    from .patient_fit import run_patient_fit
+
+    return run_patient_fit(folder, out, patients, restart)
 
 
 @app.command()
