@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from .arrest_settings import ArrestFit, is_arrest
 from .commands_calibrate import calibrate
 from .commands_predict import predict
 from .commands_report import report
@@ -116,6 +115,8 @@ def fit(
 
 def _fit_patients(folder: Path, out: Path, overrides: dict[str, int | str], restart: bool) -> bool:
     """Fit patients' own tables; return whether the convergence gate was passed."""
+    from .arrest_settings import ArrestFit, is_arrest  # here: it loads jax
+
     if is_arrest(folder):
         arrest = with_patient_overrides(folder, overrides, ArrestFit)
         from .arrest_fit import run_arrest_fit
