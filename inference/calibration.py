@@ -27,7 +27,7 @@ from .problem import Problem
 from .processor import compiler_options
 from .quantities import quantity_function
 from .reported_trial import reported_by
-from .sampler import BLOCK, Geometry, Sampler, SamplerSettings, build_in_background, frozen, run_chain
+from .sampler import BLOCK, Geometry, Sampler, SamplerSettings, frozen, in_background, run_chain
 from .step_size import common_step
 from .trial import simulated_trials
 from .whitening import refined
@@ -97,7 +97,7 @@ class Calibrator:
         target = problem.target
         data = target.data._replace(prior=prior)
         along = target.in_single().sampled_log_density
-        waiting = build_in_background(target.sampled_log_density, len(problem.free), data, settings, along)
+        waiting = in_background(Sampler, target.sampled_log_density, len(problem.free), data, settings, along)
         function = jax.jit(jax.value_and_grad(along), compiler_options=compiler_options())
         scores, quantities, z = score_function(target), quantity_function(target), np.zeros(len(problem.free))
         _ = function(z, data), scores(z, data.observed), quantities(z)

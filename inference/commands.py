@@ -106,10 +106,7 @@ def fit(
     folder = built_in_fit() if folder is None else folder
     with writing_to(out):
         if has_tables(folder):
-            patients = with_patient_overrides(folder, overrides)
-            from .patient_fit import run_patient_fit
-
-            passed = run_patient_fit(folder, out, patients, restart)
+            passed = _fit_patients(folder, out, overrides, restart)
         else:
             validate(folder, overrides)
             from .pipeline import run_fit
@@ -117,6 +114,21 @@ def fit(
             passed = run_fit(folder, out, overrides, restart)
     if not passed:
         raise typer.Exit(GATE_FAILED)
+
+
+def _fit_patients(folder: Path, out: Path, overrides: dict[str, int | str], restart: bool) -> bool:
+    """Fit patients' own tables; return whether the convergence gate was passed."""
+    from .arrest_settings import ArrestFit, is_arrest  # here: it loads jax
+
+    if is_arrest(folder):
+        arrest = with_patient_overrides(folder, overrides, ArrestFit)
+        from .arrest_fit import run_arrest_fit
+
+        return run_arrest_fit(folder, out, arrest, restart)
+    patients = with_patient_overrides(folder, overrides)
+    from .patient_fit import run_patient_fit
+
+    return run_patient_fit(folder, out, patients, restart)
 
 
 @app.command()

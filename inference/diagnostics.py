@@ -36,6 +36,8 @@ class Diagnostics:
     sampling_seconds: float
     worst_parameter: str
     """The parameter with the largest R-hat."""
+    sampling_cpu_seconds: float | None = None
+    """Of all cores, while sampling; fits to patients' own data."""
 
     def as_dict(self) -> dict:
         """Return the fields, for JSON."""

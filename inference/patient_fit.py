@@ -16,17 +16,18 @@ from .diagnostics import diagnose
 from .errors import input_error
 from .figures_patients import individual_fits, predictive_check
 from .files import load_pickle, save_pickle
-from .mode import CORES
 from .patient_problem import build
 from .patient_settings import PatientFit
-from .patient_start import Gradient, find_start
+from .patient_start import Gradient, find_start, scale_of
 from .patient_tables import read_patients
 from .places import POSTERIOR
 from .posterior_file import device_name, save, versions
 from .processor import keep_memory
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
-from .sampler import Geometry, SamplerSettings, build_in_background
+from .sampler import Geometry, Sampler, SamplerSettings, in_background
 from .sampling import sample
+from .side_by_side import SideBySide
+from .side_by_side_run import sample_side_by_side
 from .spreadsheet import inert
 
 console = Console(stderr=True, highlight=False, markup=False)
@@ -77,9 +78,13 @@ def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool
     counted = tables.observations["observable"].value_counts()
     said = ", ".join(f"{n} {'counts' if o == 'anc' else 'concentrations'}" for o, n in counted.items())
     console.print(f"{settings.study.name}: {target.patients} patients, {said}, {target.dimensions} coordinates")
-    s = SamplerSettings(**settings.sampler.model_dump())
+    s = SamplerSettings(**settings.sampler.model_dump(exclude={"method"}))
+    shared, side_by_side = target.layout.shared, settings.sampler.method == "side_by_side"
     data = jax.tree.map(jnp.asarray, data)
-    future = build_in_background(target.log_density, target.dimensions, data, s)
+    if side_by_side:
+        future = in_background(SideBySide, target.log_densities, s.chains, target.dimensions, shared, data)
+    else:
+        future = in_background(Sampler, target.log_density, target.dimensions, data, s)
     gradient = Gradient(target, data)
     start = load_pickle(work / "start.pickle")
     if start is None:
@@ -88,12 +93,15 @@ def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool
         save_pickle(work / "start.pickle", start)
     data = jax.tree.map(jnp.asarray, start.data)
     gradient.data = data
-    geometry = Geometry(jnp.asarray(start.x), jnp.asarray(start.whiten), data)
     console.print(f"{time.perf_counter() - begin:.0f} s: modes and curvature")
     with console.status("compiling the sampler"):
         sampler = future.result()
     console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
-    sampled = sample(sampler, geometry, gradient, work, np.asarray, console)
+    if isinstance(sampler, SideBySide):
+        sampled = sample_side_by_side(sampler, s, scale_of(start, shared), data, work, console)
+    else:
+        geometry = Geometry(jnp.asarray(start.x), jnp.asarray(start.whiten), data)
+        sampled = sample(sampler, geometry, gradient, work, np.asarray, console)
     console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
     draws = sampled.draws
     tree = results.build_tree(target, data, tables, draws, folder, settings, time.perf_counter() - begin)
@@ -102,7 +110,7 @@ def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool
         draws.energy,
         draws.diverging,
         seconds=0.0,
-        gradient_ms=1e3 * sampled.seconds * min(s.chains, CORES) / max(sampled.gradients, 1),
+        gradient_ms=1e3 * sampled.cpu_seconds / max(sampled.gradients, 1),
         gradients=sampled.gradients + int(start.gradients),
         virtual_patients=0,
         device=device_name(),
@@ -110,6 +118,7 @@ def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool
         chains=s.chains,
         mean_steps=float(draws.steps.mean()),
         sampling_seconds=sampled.seconds,
+        sampling_cpu_seconds=sampled.cpu_seconds,
     )
     new = new_results(out)
     individual_fits(tree, tables, new / "figures")

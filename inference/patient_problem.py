@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from mezikd.model.mesh import Read, mesh
+from mezikd.model.population import Information
 
 from .patient_data import OBSERVABLES, PatientData
 from .patient_settings import PatientFit
@@ -33,7 +34,7 @@ def _observed(read: Read, table: pd.DataFrame, patients: int) -> dict[str, Obser
 
 
 def build(settings: PatientFit, tables: PatientData) -> tuple[PatientTarget, Inputs]:
-    """Return the log-density and what it is given; no effect centred until a start says better.
+    """Return the log-density and what it is given; effects not centred until a start says better.
 
     Raises
     ------
@@ -49,4 +50,4 @@ def build(settings: PatientFit, tables: PatientData) -> tuple[PatientTarget, Inp
     observed = _observed(read, tables.observations, n)
     target = PatientTarget(settings, n, tuple(observed), bool(np.any(steps.rate)))
     k = len(target.effects)
-    return target, Inputs(steps, observed, covariates, np.zeros(k), np.arange(k))
+    return target, Inputs(steps, observed, covariates, Information(np.zeros((n, k, k)), np.zeros((n, k))))

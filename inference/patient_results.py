@@ -59,7 +59,7 @@ def build_tree(
         out = {n: jnp.exp(v) for n, v in shared.log_typical.items()}
         out |= {f"power_{n.replace(' ', '_')}": shared.powers[n] for n in target.powers}
         out |= {f"sd_{n}": shared.spread.sd[i] for i, n in enumerate(target.effects)}
-        r = target.correlation(shared, data)
+        r = shared.spread.root @ shared.spread.root.T
         if settings.effects.correlation == "lkj":
             out |= {
                 f"correlation_{a}_{b}": r[i, j]
@@ -73,8 +73,7 @@ def build_tree(
         x, z = given
         shared = target.shared(x)
         eta, _ = target.etas(x, shared, data)
-        spread, _ = target.in_order(shared, data)
-        others = ((z @ spread.root.T) * spread.sd)[:, jnp.argsort(data.order)]
+        others = (z @ shared.spread.root.T) * shared.spread.sd
         of = [target.predictions(target.patients_parameters(shared, e, data), data) for e in (eta, others)]
         return *of, shared.residual
 
@@ -124,7 +123,6 @@ def build_tree(
             "posterior_predictive": xr.Dataset(predictive, coords={"patient": list(tables.ids)}),
             "population_predictive": xr.Dataset(population_predictive, coords={"patient": list(tables.ids)}),
             "observed_data": xr.Dataset(observed, coords={"patient": list(tables.ids)}),
-            "constant_data": xr.Dataset({"centred": (("effect",), np.asarray(data.centred))}, coords={"effect": [target.effects[i] for i in np.asarray(data.order)]}) if k else xr.Dataset(),
         }
     )  # fmt: skip
     tree.attrs.update(

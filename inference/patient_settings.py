@@ -40,7 +40,9 @@ class Tables(Section):
 class Model(Section):
     """Structure: PK in closed form, Friberg's kill model in the marrow."""
 
-    structure: Literal["friberg"] = Field(default="friberg", description='neutrophil model: "friberg"')
+    structure: Literal["friberg"] = Field(
+        default="friberg", description='neutrophil model: "friberg", or "arrest" (daily doses without concentrations)'
+    )
     compartments: int = whole(1, 2, "compartments of the drug", 2)
     effect: Literal["linear", "emax"] = Field(
         default="linear", description='effect of the concentration on proliferation: "linear" (at most 1) or "emax"'
@@ -102,6 +104,16 @@ class Residuals(Section):
     anc: Residual = Field(default=Residual(), description="section: error, prior, scale")
 
 
+class PatientSampler(Sampler):
+    """NUTS, or chains side by side."""
+
+    method: Literal["nuts", "side_by_side"] = Field(
+        default="side_by_side",
+        description='"side_by_side" (all chains in one program, trajectories of one length) or "nuts"',
+    )
+    chains: int = whole(2, 256, "chains", 16)
+
+
 class PatientFit(Section):
     """All of fit.toml of a fit to patients' own data."""
 
@@ -111,7 +123,7 @@ class PatientFit(Section):
     parameters: Annotated[dict[str, Population], Field(description="one section a parameter: [parameters.cl]")]
     effects: Effects = Field(default=Effects(), description="section")
     residual: Residuals = Field(default=Residuals(), description="sections residual.concentration, residual.anc")
-    sampler: Sampler = Field(default=Sampler(), description="section")
+    sampler: PatientSampler = Field(default=PatientSampler(), description="section")
 
     @field_validator("parameters")
     @classmethod
@@ -126,14 +138,14 @@ class PatientFit(Section):
         return {n: value[n] for n in model.names}
 
 
-def load_patient_settings(folder: Path) -> PatientFit:
-    """Return the settings in ``folder``/fit.toml.
+def load_patient_settings[Root: Section](folder: Path, root: type[Root] = PatientFit) -> Root:
+    """Return the settings in ``folder``/fit.toml, as ``root``.
 
     Raises
     ------
     InputError: not TOML, an unknown or missing key, or a value outside its range.
     """
-    return read_toml(folder / "fit.toml", PatientFit)[0]
+    return read_toml(folder / "fit.toml", root)[0]
 
 
 def has_tables(folder: Path) -> bool:
@@ -145,14 +157,16 @@ def has_tables(folder: Path) -> bool:
 SAMPLER_OPTIONS = ("chains", "warmup", "draws", "seed")
 
 
-def with_patient_overrides(folder: Path, overrides: Mapping[str, int | str]) -> PatientFit:
+def with_patient_overrides[Root: Section](
+    folder: Path, overrides: Mapping[str, int | str], root: type[Root] = PatientFit
+) -> Root:
     """Return the settings in ``folder`` with options of the command line in place.
 
     Raises
     ------
     InputError: as ``load_patient_settings``, an option that such a fit does not have, or a value outside its range.
     """
-    settings = load_patient_settings(folder)
+    settings = load_patient_settings(folder, root)
     data = settings.model_dump()
     for option, value in overrides.items():
         name = f"--{option.replace('_', '-')}"
@@ -163,10 +177,10 @@ def with_patient_overrides(folder: Path, overrides: Mapping[str, int | str]) -> 
     if "draws" in overrides:  # exactly as many as asked for
         data["sampler"]["more_draws"] = 0
     try:
-        return PatientFit.model_validate(data)
+        return root.model_validate(data)
     except ValidationError as error:
         option = str(error.errors()[0]["loc"][1])
-        allowed = Sampler.model_fields[option].description
+        allowed = PatientSampler.model_fields[option].description
         raise input_error(
             f"--{option}", f"value {overrides[option]} is not allowed", "give another value", allowed=allowed
         ) from None

@@ -3,26 +3,26 @@
 The joint mode of effects and their SDs is no place to start (it lies at SD 0). So the SDs come from a few steps of
 expectation-maximisation: with SDs fixed, the mode of everything else; each patient's curvature there gives the spread of
 its effects; their mean square plus that spread gives the next SDs and correlation. Patients touch one another only
-through what they share, so their blocks of the Hessian come together from as many gradients as there are effects.
+through what they share, so their blocks of the Hessian come together from as many gradients as there are effects. The last
+blocks also tell what each patient's data say of its effects, and so the scale of their coordinates (population.py).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from mezikd.model.population import coordinates_of, root_to_coordinates
+from mezikd.model.population import Information, coordinates_of, root_to_coordinates
 from scipy.optimize import minimize
 
 from .patient_target import Inputs, PatientTarget
 from .processor import compiler_options
+from .side_by_side import Scale
 
 ROUNDS = 4
 """Steps of expectation-maximisation."""
 LEAST_SD = 0.03
-CENTRED_BELOW = 0.12
-"""Shrinkage below which an effect is centred. Where SDs are uncertain the standardised effect is the safer coordinate."""
 STEP = 1e-4
 """Of the differences of gradients."""
 
@@ -32,20 +32,38 @@ class Start(NamedTuple):
 
     x: np.ndarray
     whiten: np.ndarray
-    """Maps standard normal coordinates to x - start."""
-    data: Inputs
-    """With the coordinates of effects that suit the patients' data."""
+    """Maps standard normal coordinates to x - start: of all coordinates, or of those that patients share alone."""
+    data: Any
+    """With what the patients' data say of their effects: the scale of these coordinates."""
     shrinkage: np.ndarray
     """Of each effect: mean posterior variance over the population variance."""
     gradients: int
 
 
+class Hierarchy(Protocol):
+    """A log-density of what patients share, which comes first among the coordinates, and of each patient's effects."""
+
+    @property
+    def patients(self) -> int: ...
+
+    @property
+    def effects(self) -> tuple[str, ...]: ...
+
+    @property
+    def shared_size(self) -> int: ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    def log_density(self, x: Any, data: Any) -> Any: ...
+
+
 class Gradient:
     """Compiled value and gradient, counted; ``data`` can change between calls."""
 
-    def __init__(self, target: PatientTarget, data: Inputs):
+    def __init__(self, target: Hierarchy, data: Any):
         self._function = jax.jit(jax.value_and_grad(target.log_density), compiler_options=compiler_options())
-        self.data = jax.tree.map(jnp.asarray, data)
+        self.data: Any = jax.tree.map(jnp.asarray, data)
         self.calls = 0
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -55,7 +73,7 @@ class Gradient:
         return float(value), np.asarray(slope)
 
 
-def _climb(gradient: Gradient, x: np.ndarray, free: np.ndarray) -> np.ndarray:
+def climb(gradient: Gradient, x: np.ndarray, free: np.ndarray) -> np.ndarray:
     """Return the maximum over the coordinates that are ``free``."""
 
     def negative(part):
@@ -72,17 +90,17 @@ def _climb(gradient: Gradient, x: np.ndarray, free: np.ndarray) -> np.ndarray:
     return out
 
 
-def _columns(gradient: Gradient, x: np.ndarray, directions: np.ndarray) -> np.ndarray:
+def columns(gradient: Gradient, x: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """Return the negative Hessian times each direction."""
     return np.stack([(gradient(x - STEP * d)[1] - gradient(x + STEP * d)[1]) / (2.0 * STEP) for d in directions])
 
 
-def hessian(gradient: Gradient, x: np.ndarray, target: PatientTarget) -> np.ndarray:
+def hessian(gradient: Gradient, x: np.ndarray, target: Hierarchy) -> np.ndarray:
     """Return the negative Hessian: shared block, cross block, a block for each patient; zeros between patients."""
-    shared, n, k = target.layout.shared, target.patients, len(target.effects)
+    shared, n, k = target.shared_size, target.patients, len(target.effects)
     size = len(x)
     out = np.zeros((size, size))
-    first = _columns(gradient, x, np.eye(size)[:shared])
+    first = columns(gradient, x, np.eye(size)[:shared])
     out[:shared], out[:, :shared] = first, first.T
     blocks = patient_blocks(gradient, x, target)
     for i in range(n):
@@ -91,13 +109,13 @@ def hessian(gradient: Gradient, x: np.ndarray, target: PatientTarget) -> np.ndar
     return 0.5 * (out + out.T)
 
 
-def patient_blocks(gradient: Gradient, x: np.ndarray, target: PatientTarget) -> np.ndarray:
+def patient_blocks(gradient: Gradient, x: np.ndarray, target: Hierarchy) -> np.ndarray:
     """Return the negative Hessian in each patient's effects, ``patients effects effects``."""
-    shared, n, k = target.layout.shared, target.patients, len(target.effects)
+    shared, n, k = target.shared_size, target.patients, len(target.effects)
     directions = np.zeros((k, len(x)))
     for j in range(k):
         directions[j, shared + j :: k] = 1.0
-    found = _columns(gradient, x, directions)[:, shared:].reshape(k, n, k)
+    found = columns(gradient, x, directions)[:, shared:].reshape(k, n, k)
     found = np.moveaxis(found, 1, 0)
     return 0.5 * (found + np.swapaxes(found, 1, 2))
 
@@ -117,8 +135,8 @@ def find_start(target: PatientTarget, data: Inputs, gradient: Gradient, tell: Ca
     free = np.ones(len(x), bool)
     free[at.sds], free[at.correlation] = False, False
     sd, correlation = np.full(k, min(s.sd_scale, 0.5 * s.sd_upper)), np.eye(k)
-    shrinkage, eta, order = np.ones(k), np.zeros((n, k)), np.arange(k)
-    data = data._replace(centred=np.zeros(k), order=order)
+    shrinkage, eta = np.ones(k), np.zeros((n, k))
+    data = data._replace(information=Information(np.zeros((n, k, k)), np.zeros((n, k))))
 
     def placed(x: np.ndarray, data: Inputs) -> np.ndarray:
         """Return ``x`` with the SDs, the correlation and the effects at hand, in the coordinates that ``data`` says."""
@@ -126,21 +144,24 @@ def find_start(target: PatientTarget, data: Inputs, gradient: Gradient, tell: Ca
         share = np.clip(sd / s.sd_upper, 1e-4, 0.98)
         x[at.sds] = np.log(share) - np.log1p(-share)
         if s.correlation == "lkj":
-            sorted_ = correlation[np.ix_(data.order, data.order)]
-            x[at.correlation] = np.asarray(root_to_coordinates(jnp.asarray(np.linalg.cholesky(sorted_))))
-        spread, typical = target.in_order(target.shared(jnp.asarray(x)), data)
-        x[at.shared :] = np.asarray(
-            coordinates_of(jnp.asarray(eta)[:, data.order], typical, spread, data.centred)
-        ).ravel()
+            x[at.correlation] = np.asarray(root_to_coordinates(jnp.asarray(np.linalg.cholesky(correlation))))
+        shared = target.shared(jnp.asarray(x))
+        known = target.typical(shared), shared.spread, data.information
+        x[at.shared :] = np.asarray(coordinates_of(jnp.asarray(eta), *known)).ravel()
         return x
 
+    information = data.information
     for number in range(ROUNDS):
         gradient.data = jax.tree.map(jnp.asarray, data)
-        x = _climb(gradient, placed(x, data), free)
+        x = climb(gradient, placed(x, data), free)
         shared = target.shared(jnp.asarray(x))
         eta = np.asarray(target.etas(jnp.asarray(x), shared, gradient.data)[0])
         to_effect = sd[:, None] * np.asarray(shared.spread.root)
-        within = to_effect @ _inverse(patient_blocks(gradient, x, target)) @ to_effect.T
+        blocks = patient_blocks(gradient, x, target)
+        within = to_effect @ _inverse(blocks) @ to_effect.T
+        information = information_at(
+            blocks, x[at.shared :].reshape(n, k), eta + np.asarray(target.typical(shared)), to_effect
+        )
         total = (eta[:, :, None] * eta[:, None, :] + within).mean(axis=0)
         sd = np.clip(np.sqrt(np.diagonal(total)), LEAST_SD, 0.9 * s.sd_upper)
         shrinkage = np.clip(within.mean(axis=0).diagonal() / sd**2, 0.0, 1.0)
@@ -150,22 +171,30 @@ def find_start(target: PatientTarget, data: Inputs, gradient: Gradient, tell: Ca
             weight = n / (n + 2.0 * k)
             correlation = weight * found + (1.0 - weight) * np.eye(k)
         tell(f"round {number + 1}: log-density {gradient(x)[0]:.2f}")
-    order = np.argsort(shrinkage, kind="stable")
-    data = data._replace(centred=(shrinkage[order] < CENTRED_BELOW).astype(float), order=order)
+    data = data._replace(information=information)
     gradient.data = jax.tree.map(jnp.asarray, data)
     x = placed(x, data)
-    scale = _scale(target, sd[order], data.centred)
+    scale = np.ones(target.dimensions)
+    scale[at.residual], scale[at.correlation] = 0.5, 0.6
     values, vectors = np.linalg.eigh(hessian(gradient, x, target) * np.outer(scale, scale))
     # At a point that is not the mode some curvatures are small or negative: no direction is wider than its scale.
     whiten = scale[:, None] * (vectors / np.sqrt(np.maximum(np.abs(values), 1.0)))
     return Start(x, whiten, data, shrinkage, gradient.calls)
 
 
-def _scale(target: PatientTarget, sd: np.ndarray, centred: np.ndarray) -> np.ndarray:
-    """Return the largest scale of each coordinate: 1 for those whose prior is normal, else what is usual."""
-    at = target.layout
-    out = np.ones(target.dimensions)
-    out[at.residual] = 0.5
-    out[at.correlation] = 0.6
-    out[at.shared :] = np.tile(np.where(centred > 0.0, sd + 0.3, 1.0), target.patients)
-    return out
+def information_at(blocks: np.ndarray, z: np.ndarray, own: np.ndarray, to_effect: np.ndarray) -> Information:
+    """Return what the data say of effects, from the curvature ``blocks`` in z at the mode ``z``; prior of z standard normal.
+
+    ``own`` is log p + eta at the mode, ``to_effect`` w L. At the mode the slope of the log-likelihood is that of the prior.
+    """
+    values, vectors = np.linalg.eigh(blocks - np.eye(z.shape[1]))
+    of_z = (vectors * np.maximum(values, 0.0)[:, None, :]) @ np.swapaxes(vectors, 1, 2)
+    back = np.linalg.inv(to_effect)
+    matrix = back.T @ of_z @ back
+    return Information(matrix, np.einsum("pij,pj->pi", matrix, own) + z @ back)
+
+
+def scale_of(start: Start, shared: int) -> Scale:
+    """Return the scale of the start for chains side by side: the coordinates of effects are about standard normal."""
+    covariance = (start.whiten @ start.whiten.T)[:shared, :shared]
+    return Scale(start.x, np.linalg.cholesky(covariance), np.ones(len(start.x) - shared))

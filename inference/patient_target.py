@@ -1,18 +1,19 @@
 """Log-density of a fit to patients' own data: population, individual effects, concentrations, neutrophil counts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 from mezikd.model import friberg
 from mezikd.model.disposition import rates
 from mezikd.model.mesh import Mesh, Read
 from mezikd.model.parameters import Parameter
 from mezikd.model.population import (
+    Information,
     Spread,
     correlation_root,
     correlations,
@@ -42,10 +43,8 @@ class Inputs(NamedTuple):
     observed: dict[str, Observed]
     covariates: dict[str, Float[np.ndarray, "patients"]]
     """log(x / reference) by 'parameter covariate'."""
-    centred: Float[np.ndarray, "effects"]
-    """1 for effects whose coordinates are centred (population.py), in the order of sampling."""
-    order: Int[np.ndarray, "effects"]
-    """Which effect comes when: coordinates and correlation are in this order, best known first."""
+    information: Information
+    """What each patient's data say of its effects, about: the scale of their coordinates (population.py)."""
 
 
 class Shared(NamedTuple):
@@ -54,7 +53,6 @@ class Shared(NamedTuple):
     log_typical: dict[str, Array]
     powers: dict[str, Array]
     spread: Spread
-    """SDs in the order of ``effects``, root of the correlation in the order of sampling."""
     residual: dict[str, Array]
     log_prior: Array
 
@@ -119,6 +117,11 @@ class PatientTarget:
         return Layout(parts[0], parts[1], parts[2], parts[3], parts[4], ends[-1])
 
     @property
+    def shared_size(self) -> int:
+        """Number of coordinates that patients share."""
+        return self.layout.shared
+
+    @property
     def dimensions(self) -> int:
         """Number of coordinates."""
         return self.layout.shared + self.patients * len(self.effects)
@@ -165,19 +168,11 @@ class PatientTarget:
     def etas(self, x, shared: Shared, data: Inputs):
         """Return the individual effects at coordinates ``x``, ``patients effects``, and the log-density of these."""
         u = x[self.layout.shared :].reshape(self.patients, len(self.effects))
-        spread, typical = self.in_order(shared, data)
-        eta, density = effects_of(u, typical, spread, data.centred)
-        return eta[:, jnp.argsort(data.order)], density
+        return effects_of(u, self.typical(shared), shared.spread, data.information)
 
-    def in_order(self, shared: Shared, data: Inputs) -> tuple[Spread, Array]:
-        """Return SDs, correlation and log p of the effects in the order of sampling."""
-        typical = jnp.stack([shared.log_typical[n] for n in self.effects])
-        return Spread(shared.spread.sd[data.order], shared.spread.root), typical[data.order]
-
-    def correlation(self, shared: Shared, data: Inputs) -> Array:
-        """Return the correlation of effects, in the order of ``effects``."""
-        back = jnp.argsort(data.order)
-        return (shared.spread.root @ shared.spread.root.T)[back][:, back]
+    def typical(self, shared: Shared) -> Array:
+        """Return the logarithms of the typical parameters in which patients differ."""
+        return jnp.stack([shared.log_typical[n] for n in self.effects]) if self.effects else jnp.zeros(0)
 
     def course(self, p: dict[str, Array], data: Inputs) -> tuple[Course, Any]:
         """Return the course of patients with parameters ``p``, and the rate constants of the drug."""
@@ -185,7 +180,7 @@ class PatientTarget:
         r = rates(p["ka"], p["cl"], p["v1"], **more)
         effect = linear(p["slope"]) if self.settings.model.effect == "linear" else emax(p["emax"], p["ec50"])
         marrow = friberg.Marrow(4.0 / p["mtt"], p["gamma"])
-        return course(data.mesh, r, p["v1"], effect, marrow), r
+        return course(data.mesh, r, p["v1"], effect, marrow, self.infusions), r
 
     def predictions(self, p: dict[str, Array], data: Inputs) -> dict[str, Array]:
         """Return what is predicted for each observation, by observable; ``patients observations``."""
@@ -201,10 +196,14 @@ class PatientTarget:
     def of_patients(self, shared: Shared, eta, data: Inputs) -> Array:
         """Return the log-likelihood of each patient's observations."""
         found = self.predictions(self.patients_parameters(shared, eta, data), data)
+        return self.of_predictions(found, shared.residual, data)
+
+    def of_predictions(self, found: dict[str, Array], residual: dict[str, Array], data: Inputs) -> Array:
+        """Return the log-likelihood of each patient's observations around what is predicted for them."""
         total = jnp.zeros(self.patients)
         for name, prediction in found.items():
             o, kind = data.observed[name], getattr(self.settings.residual, name)
-            each = log_likelihood(o.value, prediction, shared.residual[name], kind.error, o.below)
+            each = log_likelihood(o.value, prediction, residual[name], kind.error, o.below)
             total += (jnp.asarray(o.counts) * each).sum(axis=1)
         return total
 
@@ -213,3 +212,33 @@ class PatientTarget:
         shared = self.shared(x)
         eta, individual = self.etas(x, shared, data)
         return shared.log_prior + (individual + self.of_patients(shared, eta, data)).sum()
+
+    def log_densities(self, xs, data: Inputs) -> Array:
+        """Return the log posterior densities of many points ``xs``, ``points coordinates``, in one program.
+
+        The patients of all points are followed side by side, as if they were one cohort: the course costs mostly the number
+        of its steps, so that 16 chains cost little more than one.
+        """
+        points, many = xs.shape[0], replace(self, patients=self.patients * xs.shape[0])
+
+        def individuals(x):
+            shared = self.shared(x)
+            eta, density = self.etas(x, shared, data)
+            return shared, self.patients_parameters(shared, eta, data), density
+
+        shared, p, density = jax.vmap(individuals)(xs)
+        found = many.predictions({n: v.ravel() for n, v in p.items()}, repeated(data, points))
+        found = {n: v.reshape(points, self.patients, -1) for n, v in found.items()}
+        fitted = jax.vmap(self.of_predictions, in_axes=(0, 0, None))(found, shared.residual, data)
+        return shared.log_prior + (density + fitted).sum(axis=1)
+
+
+def repeated(data: Inputs, times: int) -> Inputs:
+    """Return ``data`` with its patients ``times`` over: all of them, then all of them again."""
+    m = data.mesh
+    wide = {n: jnp.tile(jnp.asarray(getattr(m, n)), (1, times)) for n in m._fields if n != "kind"}
+    read = {
+        n: o._replace(read=Read(*(jnp.tile(jnp.asarray(x), (times, 1)) for x in o.read)))
+        for n, o in data.observed.items()
+    }
+    return data._replace(mesh=m._replace(**wide), observed=read)

@@ -24,7 +24,7 @@ from .places import POSTERIOR
 from .problem import Problem, load_problem
 from .processor import compiler_options, keep_memory
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
-from .sampler import Geometry, SamplerSettings, build_in_background
+from .sampler import Geometry, Sampler, SamplerSettings, in_background
 from .sampling import sample
 from .workers import workers
 
@@ -94,8 +94,13 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
     console.print(f"{problem.settings.study.name}: {len(problem.evidence.fit)} reported numbers fitted, "
                   f"{len(problem.free)} parameters, {problem.settings.patients.mezikd} virtual patients")  # fmt: skip
     target = problem.target
-    future = build_in_background(
-        target.sampled_log_density, len(problem.free), target.data, settings, target.in_single().sampled_log_density
+    future = in_background(
+        Sampler,
+        target.sampled_log_density,
+        len(problem.free),
+        target.data,
+        settings,
+        target.in_single().sampled_log_density,
     )
     gradient = SingleGradient(target)
     saved = load_pickle(work / "geometry.pickle")
@@ -110,21 +115,21 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
     console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
     gradient.data = geometry.data
     sampled = sample(sampler, geometry, gradient, work, partial(prior_scaled, parameters=problem.parameters), console)
-    stacked, gradients, sampling_seconds = sampled
-    parallel = min(s.chains, CORES)
+    stacked, gradients = sampled.draws, sampled.gradients
     diagnostics = diagnose(
         posterior_file.natural_dataset(stacked.z, problem),
         stacked.energy,
         stacked.diverging,
         seconds=0.0,
-        gradient_ms=1e3 * sampling_seconds * parallel / max(gradients, 1),
+        gradient_ms=1e3 * sampled.seconds * min(s.chains, CORES) / max(gradients, 1),
         gradients=gradients + mode_gradients,
         virtual_patients=problem.settings.patients.mezikd,
         device=posterior_file.device_name(),
         draws=stacked.z.shape[1],
         chains=s.chains,
         mean_steps=float(stacked.steps.mean()),
-        sampling_seconds=sampling_seconds,
+        sampling_seconds=sampled.seconds,
+        sampling_cpu_seconds=sampled.cpu_seconds,
     )
     console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
     with console.status("simulated trials, check, figures"), workers(CORES) as pool:

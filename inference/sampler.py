@@ -163,8 +163,8 @@ class Sampler:
     def start(self, chain: int, geometry: Geometry, z: np.ndarray | None, gradient: Gradient):
         """Return the state of ``chain`` at ``z``, or at a draw of the approximation that the geometry stands for.
 
-        ``gradient`` is that of the density that trajectories follow. numpyro makes the state of a standard normal, which costs no compilation; its energy and slope are then those of
-        the log-density.
+        ``gradient`` is that of the density that trajectories follow. numpyro makes the state of a standard normal, which
+        costs no compilation; its energy and slope are then those of the log-density.
         """
         centre, whiten = np.asarray(geometry.centre), np.asarray(geometry.whiten)
         key = jax.random.fold_in(jax.random.PRNGKey(self.settings.seed), 2 * chain + (z is not None))
@@ -185,10 +185,10 @@ class Sampler:
         return state, Draws(*(np.asarray(x) for x in out))
 
 
-def build_in_background(*args, **kwargs) -> "Future[Sampler]":
-    """Return a sampler that is being compiled in a thread of its own, while the mode is sought."""
+def in_background[Built](build: Callable[..., Built], *args) -> "Future[Built]":
+    """Return what ``build(*args)`` will have made in a thread of its own: a sampler compiles while the mode is sought."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
-    future = pool.submit(Sampler, *args, **kwargs)
+    future = pool.submit(build, *args)
     pool.shutdown(wait=False)
     return future
 

@@ -32,6 +32,8 @@ class Sampled(NamedTuple):
     gradients: int
     """Of all chains, warm-up included."""
     seconds: float
+    cpu_seconds: float
+    """Of all cores."""
 
 
 def sample(
@@ -50,7 +52,7 @@ def sample(
     s = sampler.settings
     pilot, adapt, kept = s.pilot_blocks(), s.step_blocks(), s.draw_blocks()
     most = kept + -(-s.more_draws // BLOCK)
-    begin, lock = time.perf_counter(), threading.Lock()
+    begin, cpu, lock = time.perf_counter(), time.process_time(), threading.Lock()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar, workers(CORES) as pool:
         tasks = [bar.add_task(f"chain {c + 1}", total=(pilot + adapt + kept) * BLOCK) for c in range(s.chains)]
@@ -92,7 +94,7 @@ def sample(
             for task in tasks:
                 bar.update(task, total=(pilot + adapt + kept) * BLOCK)
     gradients = int(sum(b.steps.sum() for c in (*pilots, *adapted, *chains) for b in c))
-    return Sampled(draws, gradients, time.perf_counter() - begin)
+    return Sampled(draws, gradients, time.perf_counter() - begin, time.process_time() - cpu)
 
 
 def _stacked(chains: list[list[Draws]], kept_as: Callable[[np.ndarray], Any], draws: int | None) -> Draws:

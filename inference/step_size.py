@@ -25,16 +25,26 @@ def acceptance(step_size, c: float):
     return 2.0 * norm.cdf(-0.5 * c * np.square(step_size))
 
 
-def common_step(chains: list[list[Draws]], target_accept: float) -> float:
-    """Return the step size whose mean acceptance is ``target_accept``, by least squares over the chains' transitions."""
-    steps, accept = (
-        np.concatenate([np.concatenate([getattr(b, k) for b in blocks])[SETTLING:] for blocks in chains])
-        for k in ("step_size", "accept")
-    )
+def step_for(met: list[tuple[Any, np.ndarray]], target_accept: float) -> float:
+    """Return the step size whose mean acceptance is ``target_accept``, by least squares over the (step size, acceptance) met.
+
+    Acceptance that is no number counts as 0.
+    """
+    steps = np.concatenate([np.broadcast_to(step, np.shape(a)).ravel() for step, a in met])
+    accept = np.nan_to_num(np.concatenate([np.ravel(a) for _, a in met]))
 
     def misfit(log_c):
-        return np.sum((np.nan_to_num(accept) - acceptance(steps, np.exp(log_c))) ** 2)
+        return np.sum((accept - acceptance(steps, np.exp(log_c))) ** 2)
 
     centre = -2.0 * np.log(np.median(steps))
     found: Any = minimize_scalar(misfit, bounds=(centre - 5.0, centre + 5.0), method="bounded")
     return float(np.sqrt(-2.0 * norm.ppf(0.5 * target_accept) / np.exp(found.x)))
+
+
+def common_step(chains: list[list[Draws]], target_accept: float) -> float:
+    """Return ``step_for`` the chains' transitions, their first ones left out."""
+    steps, accept = (
+        np.concatenate([np.concatenate([getattr(b, k) for b in blocks])[SETTLING:] for blocks in chains])
+        for k in ("step_size", "accept")
+    )
+    return step_for([(steps, accept)], target_accept)

@@ -20,6 +20,8 @@ from jaxtyping import Array, Float
 
 _SMALL = 2e-2
 """Spread of three nodes times t below which their divided difference is a series."""
+_NEAR = 2e-2
+"""The same of two nodes."""
 
 
 class Rates(NamedTuple):
@@ -57,35 +59,63 @@ def eigenvalues(r: Rates):
     return alpha, r.k10 * r.k21 / alpha
 
 
-def _phi(u):
-    """Return (e^u - 1) / u, 1 at 0."""
-    small = jnp.abs(u) < 1e-5
-    safe = jnp.where(small, 1.0, u)
-    return jnp.where(small, 1.0 + u * (0.5 + u / 6.0), jnp.expm1(safe) / safe)
+def _series(a):
+    """Return (1 - e^-a) / a by its series, for a below ``_NEAR``."""
+    return 1.0 - a / 2.0 * (1.0 - a / 3.0 * (1.0 - a / 4.0 * (1.0 - a / 5.0 * (1.0 - a / 6.0 * (1.0 - a / 7.0)))))
+
+
+def _difference(x, y, t, of_x, of_y):
+    """Return (e^(-x t) - e^(-y t)) / (y - x) for x <= y from both exponentials, without cancellation where they are near."""
+    a = (y - x) * t
+    near = a < _NEAR
+    far = jnp.where(near, 1.0, y - x)
+    return jnp.where(near, of_x * t * _series(jnp.where(near, a, 0.0)), (of_x - of_y) / far)
 
 
 def two_nodes(x, y, t):
     """Return the integral of e^(-x (t - s)) e^(-y s) over s from 0 to t: (e^(-y t) - e^(-x t)) / (x - y)."""
     low, high = jnp.minimum(x, y), jnp.maximum(x, y)
-    return jnp.exp(-low * t) * t * _phi(-(high - low) * t)
+    return _difference(low, high, t, jnp.exp(-low * t), jnp.exp(-high * t))
+
+
+class Differences(NamedTuple):
+    """Divided differences of e^(-x t) at three nodes x, by size."""
+
+    low: Array
+    """e^(-low t)."""
+    middle: Array
+    high: Array
+    low_middle: Array
+    """(e^(-low t) - e^(-middle t)) / (middle - low)."""
+    low_high: Array
+    all_three: Array
+    """(low_middle - middle_high) / (high - low): the convolution of the three exponentials."""
+    middle_high: Array
+
+
+def differences(low, middle, high, t) -> Differences:
+    """Return the divided differences at ``low`` <= ``middle`` <= ``high``."""
+    of_low, of_middle, of_high = (jnp.exp(-x * t) for x in (low, middle, high))
+    first = _difference(low, middle, t, of_low, of_middle)
+    second = _difference(middle, high, t, of_middle, of_high)
+    outer = _difference(low, high, t, of_low, of_high)
+    spread = high - low
+    close = spread * t < _SMALL
+    far = (first - second) / jnp.where(close, 1.0, spread)
+    mean = (low + middle + high) / 3.0
+    a, b, c = (jnp.where(close, (x - mean) * t, 0.0) for x in (low, middle, high))
+    # Moments of a uniform mixture of the nodes (Dirichlet 1, 1, 1): variance, third and fourth central moments.
+    square = a * a + b * b + c * c
+    third, fourth = (a**3 + b**3 + c**3) / 30.0, square * square / 60.0
+    series = 0.5 * t * t * jnp.exp(-mean * t) * (1.0 + square / 24.0 - third / 6.0 + fourth / 24.0)
+    return Differences(of_low, of_middle, of_high, first, outer, jnp.where(close, series, far), second)
 
 
 def three_nodes(x, y, z, t):
     """Return (two_nodes(x, z) - two_nodes(y, z)) / (y - x): the convolution of three exponentials, symmetric in x, y, z."""
     low = jnp.minimum(jnp.minimum(x, y), z)
     high = jnp.maximum(jnp.maximum(x, y), z)
-    middle = x + y + z - low - high
-    spread = high - low
-    close = spread * t < _SMALL
-    safe = jnp.where(close, 1.0, spread)
-    far = (two_nodes(low, middle, t) - two_nodes(middle, high, t)) / safe
-    mean = (x + y + z) / 3.0
-    a, b, c = ((n - mean) * t for n in (x, y, z))
-    # Moments of a uniform mixture of the nodes (Dirichlet 1, 1, 1): variance, third and fourth central moments.
-    second, third = (a * a + b * b + c * c) / 12.0, (a**3 + b**3 + c**3) / 30.0
-    fourth = (a * a + b * b + c * c) ** 2 / 60.0
-    series = 0.5 * t * t * jnp.exp(-mean * t) * (1.0 + second / 2.0 - third / 6.0 + fourth / 24.0)
-    return jnp.where(close, series, far)
+    return differences(low, x + y + z - low - high, high, t).all_three
 
 
 def _central_and_peripheral(first, second, r: Rates, beta) -> tuple[Array, Array]:
@@ -93,18 +123,54 @@ def _central_and_peripheral(first, second, r: Rates, beta) -> tuple[Array, Array
     return first + (beta - r.k10 - r.k12) * second, r.k12 * second
 
 
+class Transition(NamedTuple):
+    """What a unit in each compartment makes of each, a time later; nothing returns to the depot."""
+
+    depot: Array
+    depot_to_central: Array
+    depot_to_peripheral: Array
+    central: Array
+    central_to_peripheral: Array
+    peripheral_to_central: Array
+    peripheral: Array
+
+    def of(self, a: Amounts) -> Amounts:
+        """Return what ``a`` becomes."""
+        return Amounts(
+            self.depot * a.depot,
+            self.depot_to_central * a.depot + self.central * a.central + self.peripheral_to_central * a.peripheral,
+            self.depot_to_peripheral * a.depot
+            + self.central_to_peripheral * a.central
+            + self.peripheral * a.peripheral,
+        )
+
+
+def transition(r: Rates, t) -> Transition:
+    """Return what amounts become in a time ``t`` (h) without input: three exponentials serve all of it."""
+    alpha, beta = eigenvalues(r)
+    slow, fast = r.ka < beta, r.ka > alpha  # absorption is the slowest or the fastest of the three; else between
+    middle = jnp.where(slow, beta, jnp.where(fast, alpha, r.ka))
+    # Not minimum and maximum: where two nodes coincide these halve their gradients.
+    d = differences(jnp.where(slow, r.ka, beta), middle, jnp.where(fast, r.ka, alpha), t)
+    of_beta = jnp.where(slow, d.middle, d.low)
+    disposition = jnp.where(slow, d.middle_high, jnp.where(fast, d.low_middle, d.low_high))  # nodes alpha, beta
+    absorption = jnp.where(fast, d.low_high, d.low_middle)  # nodes beta, ka
+    central, to_peripheral = _central_and_peripheral(of_beta, disposition, r, beta)
+    absorbed = _central_and_peripheral(absorption, d.all_three, r, beta)
+    return Transition(
+        depot=jnp.where(slow, d.low, jnp.where(fast, d.high, d.middle)),
+        depot_to_central=r.ka * absorbed[0],
+        depot_to_peripheral=r.ka * absorbed[1],
+        central=central,
+        central_to_peripheral=to_peripheral,
+        peripheral_to_central=r.k21 * disposition,
+        peripheral=of_beta + disposition * (beta - r.k21),
+    )
+
+
 def decayed(a: Amounts, r: Rates, t) -> Amounts:
     """Return the amounts a time ``t`` (h) later without further input."""
-    alpha, beta = eigenvalues(r)
-    first, second = jnp.exp(-beta * t), two_nodes(alpha, beta, t)
-    c, p = a.central, a.peripheral
-    central = first * c + second * ((beta - r.k10 - r.k12) * c + r.k21 * p)
-    peripheral = first * p + second * (r.k12 * c + (beta - r.k21) * p)
-    from_depot = _central_and_peripheral(two_nodes(beta, r.ka, t), three_nodes(alpha, beta, r.ka, t), r, beta)
-    absorbed = r.ka * a.depot
-    return Amounts(
-        a.depot * jnp.exp(-r.ka * t), central + absorbed * from_depot[0], peripheral + absorbed * from_depot[1]
-    )
+    return transition(r, t).of(a)
 
 
 def infused(rate, r: Rates, t) -> Amounts:

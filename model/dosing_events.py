@@ -62,27 +62,23 @@ class Schedule(NamedTuple):
 
 def check(r: Records) -> None:
     """Raise Unsupported at the first record that this engine does not handle."""
-
-    def fail(i: int, why: str) -> None:
-        raise Unsupported(f"record {i + 1}: {why}")
-
-    for i in range(len(r.time)):
-        if i and r.time[i] < r.time[i - 1] and r.evid[i] not in (RESET, RESET_AND_DOSE):
-            fail(i, "time goes back without a reset")
-        if r.evid[i] not in (DOSE, RESET_AND_DOSE):
-            continue
-        if r.cmt[i] not in (DEPOT, CENTRAL):
-            fail(i, f"a dose into compartment {r.cmt[i]}: 1 is the depot, 2 central")
-        if r.rate[i] < 0:
-            fail(i, "RATE below 0: durations and rates as parameters are not supported")
-        if r.rate[i] > 0 and r.cmt[i] != CENTRAL:
-            fail(i, "an infusion into the depot is not supported")
-        if (r.addl[i] > 0 or r.ss[i]) and r.ii[i] <= 0:
-            fail(i, "ADDL or SS without II")
-        if r.ss[i] and r.rate[i] > 0 and r.amt[i] / r.rate[i] > r.ii[i]:
-            fail(i, "a steady-state infusion longer than II is not supported")
-        if r.amt[i] <= 0:
-            fail(i, "a dose without AMT")
+    time, evid = np.asarray(r.time), np.asarray(r.evid)
+    dose, reset = np.isin(evid, (DOSE, RESET_AND_DOSE)), np.isin(evid, (RESET, RESET_AND_DOSE))
+    steady, infusion = np.asarray(r.ss) != 0, np.asarray(r.rate) > 0
+    length = r.amt / np.where(infusion, r.rate, 1.0)
+    reasons = (
+        ((np.diff(time, prepend=time[:1]) < 0) & ~reset, "time goes back without a reset"),
+        (dose & ~np.isin(r.cmt, (DEPOT, CENTRAL)), "a dose into compartment {cmt}: 1 is the depot, 2 central"),
+        (dose & (r.rate < 0), "RATE below 0: durations and rates as parameters are not supported"),
+        (dose & infusion & (r.cmt != CENTRAL), "an infusion into the depot is not supported"),
+        (dose & ((r.addl > 0) | steady) & (r.ii <= 0), "ADDL or SS without II"),
+        (dose & steady & infusion & (length > r.ii), "a steady-state infusion longer than II is not supported"),
+        (dose & (r.amt <= 0), "a dose without AMT"),
+    )
+    if any(bad.any() for bad, _ in reasons):
+        i = min(int(np.argmax(bad)) for bad, _ in reasons if bad.any())
+        why = next(text for bad, text in reasons if bad[i])
+        raise Unsupported(f"record {i + 1}: {why.format(cmt=r.cmt[i])}")
 
 
 class Dose(NamedTuple):
@@ -98,27 +94,33 @@ class Dose(NamedTuple):
     """Row from which it no longer counts."""
 
 
+def _columns(r: Records) -> Dose:
+    """Return every dose of one patient, further doses (ADDL) among them, in row order: arrays for the fields."""
+    evid, size = np.asarray(r.evid), len(r.time)
+    wiping = np.isin(evid, (RESET, RESET_AND_DOSE)) | ((evid == DOSE) & (np.asarray(r.ss) == SS_RESET))
+    wipes = np.append(np.flatnonzero(wiping), size)
+    given = np.flatnonzero(np.isin(evid, (DOSE, RESET_AND_DOSE)))
+    times = np.asarray(r.addl)[given].astype(int) + 1
+    row = np.repeat(given, times)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(times) - times, times)
+    infusion = np.asarray(r.rate)[row] > 0
+    duration = np.where(infusion, r.amt[row] / np.where(infusion, r.rate[row], 1.0), 0.0)
+    interval = np.where((np.asarray(r.ss)[row] != 0) & (number == 0), r.ii[row], 0.0)
+    end = wipes[np.searchsorted(wipes, row, side="right")] if len(row) else row
+    return Dose(
+        r.time[row] + number * r.ii[row],
+        r.amt[row],
+        duration,
+        interval,
+        (np.asarray(r.cmt)[row] == CENTRAL) * 1.0,
+        row,
+        end,
+    )  # type: ignore[arg-type]
+
+
 def doses(r: Records) -> list[Dose]:
     """Return every dose of one patient, further doses (ADDL) among them, in row order."""
-    wipes = [
-        i
-        for i in range(len(r.time))
-        if r.evid[i] in (RESET, RESET_AND_DOSE) or (r.evid[i] == DOSE and r.ss[i] == SS_RESET)
-    ]
-    out = []
-    for i in range(len(r.time)):
-        if r.evid[i] not in (DOSE, RESET_AND_DOSE):
-            continue
-        end = next((w for w in wipes if w > i), len(r.time))
-        duration = float(r.amt[i] / r.rate[i]) if r.rate[i] > 0 else 0.0
-        for k in range(int(r.addl[i]) + 1):
-            out.append(
-                Dose(
-                    float(r.time[i] + k * r.ii[i]), float(r.amt[i]), duration, float(r.ii[i]) if r.ss[i] and k == 0 else 0.0,
-                    float(r.cmt[i] == CENTRAL), i, end,
-                )
-            )  # fmt: skip
-    return out
+    return [Dose(*x) for x in zip(*(np.asarray(c).tolist() for c in _columns(r)), strict=True)]
 
 
 def schedule(patients: list[Records]) -> Schedule:
@@ -130,16 +132,17 @@ def schedule(patients: list[Records]) -> Schedule:
     """
     for r in patients:
         check(r)
-    every = [doses(r) for r in patients]
+    every = [_columns(r) for r in patients]
     rows = [np.flatnonzero(np.asarray(r.evid) == OBSERVATION) for r in patients]
-    shape = len(patients), max(1, *(len(d) for d in every)), max(1, *(len(x) for x in rows))
+    shape = len(patients), max(1, *(len(d.row) for d in every)), max(1, *(len(x) for x in rows))  # type: ignore[arg-type]
     arrays = np.zeros((5, shape[0], shape[1]))
     at, seen = np.zeros((shape[0], shape[2])), np.zeros((shape[0], shape[2], shape[1]))
     for p, (r, given, observed) in enumerate(zip(patients, every, rows, strict=True)):
-        for j, d in enumerate(given):
-            arrays[:, p, j] = d[:5]
-            # A further dose (ADDL) at the time of a row comes before it, as NONMEM orders it.
-            seen[p, : len(observed), j] = [(d.row < i) and (i < d.wiped_at) for i in observed]
+        row, wiped = np.asarray(given.row), np.asarray(given.wiped_at)
+        arrays[:, p, : len(row)] = given[:5]
+        # A further dose (ADDL) at the time of a row comes before it, as NONMEM orders it.
+        now = observed[:, None]
+        seen[p, : len(observed), : len(row)] = (row < now) & (now < wiped)
         at[p, : len(observed)] = r.time[observed]
         at[p, len(observed) :] = r.time[observed[-1]] if len(observed) else 0.0
     time, amount, duration, interval, to_central = arrays

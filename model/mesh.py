@@ -31,6 +31,10 @@ class Mesh(NamedTuple):
     """0 where a reset begins the step."""
     start: Float[np.ndarray, "steps patients"]
     """Time at which the step begins, h."""
+    kind: Int[np.ndarray, "steps"]
+    """Which of ``kinds`` the step is, for all patients."""
+    kinds: Float[np.ndarray, "kinds patients"]
+    """Distinct rows of ``length``: what depends on the length alone is computed once for each."""
 
 
 class Read(NamedTuple):
@@ -153,4 +157,5 @@ def mesh(patients: list[Records], first: float, largest: float) -> tuple[Mesh, R
         arrays[5, len(table) :, p] = table[-1, 5] + table[-1, 0]
         for j, (k, t) in enumerate(within):
             step[p, j], elapsed[p, j] = k, t
-    return Mesh(*arrays), Read(step, elapsed)
+    kinds, kind = np.unique(arrays[0].round(9), axis=0, return_inverse=True)
+    return Mesh(*arrays, kind.ravel(), kinds), Read(step, elapsed)

@@ -2,16 +2,21 @@
 
     log p_i = log p + sum_c coefficient_c log(x_ic / reference_c) + eta_i,   eta_i ~ N(0, diag(w) R diag(w))
 
-With w R w = (w L)(w L)' an effect is eta_k = w_k (L_k1 z_1 + ... + L_kk z_k), z standard normal. Effects are sampled in one of
-two coordinates each (Papaspiliopoulos, Roberts and Skold 2007): centred, the patient's own value u = log p + eta, right where
-the patients' data say much; or not, u = z, what is left of the effect given those before it, right where they say little: its
-scale stays 1 however small its SD or however near 1 its correlation with the others.
+With w R w = (w L)(w L)' an effect is eta = w L z, z standard normal. Sampled is neither eta (centred, right where a patient's
+data say much) nor z (right where they say little; Papaspiliopoulos, Roberts and Skold 2007), but what is left of z once the
+data are allowed for: near a patient's mode its log-likelihood is about a'b - a'H a / 2, a = log p + eta, so given what patients
+share z is about normal with precision A = I + (w L)'H (w L) and mean A^-1 (w L)'(b - H log p), and
+
+    u = C'(z - mean),   C C' = A
+
+is about standard normal whatever the SDs and the correlation are. H and b are fixed before sampling; any H and b give the same
+posterior, good ones a posterior without funnels.
 """
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-import jax.scipy.linalg as jsl
 from jaxtyping import Array, Float
 from numpyro.distributions import LKJCholesky
 from numpyro.distributions.transforms import CorrCholeskyTransform
@@ -47,27 +52,41 @@ def root_to_coordinates(root):
     return _CORRELATION.inv(root) if root.shape[0] > 1 else jnp.zeros(0)
 
 
-def effects_of(u, log_typical, spread: Spread, centred):
+class Information(NamedTuple):
+    """What each patient's data say of its own parameters, about: log-likelihood a'b - a'H a / 2 at a = log p + eta."""
+
+    matrix: Float[Array, "patients effects effects"]
+    """H: positive semi-definite; 0 for a patient of whom nothing is known yet."""
+    vector: Float[Array, "patients effects"]
+    """b."""
+
+
+def _approximation(log_typical, spread: Spread, information: Information):
+    """Return w L, the root C of the precision of z and the mean of z, given what patients share."""
+    scale = spread.sd[:, None] * spread.root
+    h = jnp.asarray(information.matrix)
+    precision = jnp.eye(scale.shape[0]) + scale.T @ h @ scale
+    root = jnp.linalg.cholesky(precision)
+    pull = (information.vector - h @ log_typical) @ scale
+    half = jax.lax.linalg.triangular_solve(root, pull[..., None], left_side=True, lower=True)
+    return scale, root, half
+
+
+def effects_of(u, log_typical, spread: Spread, information: Information):
     """Return the effects eta at coordinates ``u`` and the log-density of the coordinates, one number a patient.
 
-    Parameters
-    ----------
-    u, eta: ``patients effects``.
-    centred: 1 for a centred effect, 0 for one that is not.
+    Both ``patients effects``.
     """
-    z, density = jnp.zeros_like(u), jnp.zeros(u.shape[0])
-    columns = []
-    for k in range(u.shape[1]):
-        sd, own, before = spread.sd[k], spread.root[k, k], z @ spread.root[k]
-        # Each branch divides by what it is safe to divide by; the mask picks.
-        from_value = ((u[:, k] - log_typical[k]) / sd - before) / own
-        z = z.at[:, k].set(centred[k] * from_value + (1.0 - centred[k]) * u[:, k])
-        columns.append(sd * (before + own * z[:, k]))
-        density = density - 0.5 * z[:, k] ** 2 - centred[k] * (jnp.log(own) + jnp.log(sd))
-    return jnp.stack(columns, axis=1), density - 0.5 * u.shape[1] * jnp.log(2.0 * jnp.pi)
+    scale, root, half = _approximation(log_typical, spread, information)
+    # z = C'^-1 (C^-1 pull + u)
+    z = jax.lax.linalg.triangular_solve(root, half + u[..., None], left_side=True, lower=True, transpose_a=True)[..., 0]
+    jacobian = jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1)).sum(axis=-1)
+    density = -0.5 * (z * z).sum(axis=-1) - jacobian - 0.5 * u.shape[1] * jnp.log(2.0 * jnp.pi)
+    return z @ scale.T, density
 
 
-def coordinates_of(eta, log_typical, spread: Spread, centred):
+def coordinates_of(eta, log_typical, spread: Spread, information: Information):
     """Return the coordinates of effects: the inverse of ``effects_of``."""
-    z = jsl.solve_triangular(spread.root, (eta / spread.sd).T, lower=True).T
-    return centred * (log_typical + eta) + (1.0 - centred) * z
+    scale, root, half = _approximation(log_typical, spread, information)
+    z = jnp.linalg.solve(scale, eta.T).T
+    return (jnp.swapaxes(root, -2, -1) @ z[..., None] - half)[..., 0]

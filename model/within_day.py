@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from . import friberg
-from .disposition import Amounts, Rates, decayed, infused
+from .disposition import Amounts, Rates, decayed, infused, plus, transition
 from .mesh import Mesh, Read
 from .neutrophils import TR_SHARE
 
@@ -65,18 +65,11 @@ def _nodes() -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([first, second]), weights
 
 
-def _responses(r: Rates, length, shape) -> Array:
-    """Return what one unit in depot, central, peripheral and of infusion rate makes of each, ``length`` later.
-
-    Shape ``4 3 *shape``: from, to.
-    """
-    one, zero = jnp.ones(shape), jnp.zeros(shape)
-    units = (Amounts(one, zero, zero), Amounts(zero, one, zero), Amounts(zero, zero, one))
-    return jnp.stack([*(jnp.stack(decayed(u, r, length)) for u in units), jnp.stack(infused(one, r, length))])
-
-
-def course(m: Mesh, r: Rates, volume, effect: Effect, marrow: friberg.Marrow) -> Course:
+def course(m: Mesh, r: Rates, volume, effect: Effect, marrow: friberg.Marrow, infusions: bool = True) -> Course:
     """Return the course of every patient.
+
+    The drug does not feel the marrow, so its amounts at all steps, and the effect within them, come first and side by side;
+    what they need is computed once for each distinct length of step (regular dosing has few).
 
     Parameters
     ----------
@@ -84,32 +77,44 @@ def course(m: Mesh, r: Rates, volume, effect: Effect, marrow: friberg.Marrow) ->
     volume: of the central compartment, L.
     effect: of the concentration (amount / volume) on proliferation.
     marrow: rates in 1/h, shape ``patients``.
+    infusions: whether any dose is one.
     """
-    shape = m.length.shape
+    patients = m.length.shape[1]
     share, weights = _nodes()
-    over = _responses(r, m.length, shape)
-    at = share[:, None, None] * m.length
-    # Only what reaches central matters within a step.
-    within = _responses(r, at, at.shape)[:, 1] / volume
-    first_weights, second_weights = jnp.asarray(weights)[:, :, None]
+    kinds = jnp.asarray(m.kinds)
+    at = kinds[:, None, :] * share[:, None]  # kinds nodes patients
+    over, within = transition(r, kinds), transition(r, at)
+    to_central = within.depot_to_central, within.central, within.peripheral_to_central
+    infused_over, infused_within = (infused(1.0, r, kinds), infused(1.0, r, at).central) if infusions else (None, None)
+    by_step = jax.tree.map(lambda x: x[m.kind], (over, infused_over, to_central, infused_within))
+    over, infused_over, to_central, infused_within = by_step
 
-    def step(state, xs):
-        drug, chain = state
-        h, depot, central, rate, keep, over, within = xs
-        drug = drug * keep + jnp.stack([depot, central, jnp.zeros_like(depot)])
-        reset = friberg.baseline(marrow, h.shape)
-        chain = jax.tree.map(lambda a, b: keep * a + (1.0 - keep) * b, chain, reset)
-        sources = jnp.concatenate([drug, rate[None]])
-        e = effect(jnp.einsum("in,ijn->jn", sources, within))
-        block = (first_weights * e).sum(axis=0), (second_weights * e).sum(axis=0)
+    def carry(drug: Amounts, xs):
+        depot, central, rate, keep, over, infused_over = xs
+        drug = Amounts(drug.depot * keep + depot, drug.central * keep + central, drug.peripheral * keep)
+        after = over.of(drug)
+        if infused_over is not None:
+            after = plus(after, Amounts(*(rate * x for x in infused_over)))
+        return after, drug
+
+    none = jnp.zeros(patients)
+    given = jax.tree.map(jnp.asarray, (m.to_depot, m.to_central, m.rate, m.keep))
+    _, drug = jax.lax.scan(carry, Amounts(none, none, none), (*given, over, infused_over))
+    inside = sum(x[:, None] * w for x, w in zip(drug, to_central, strict=True))
+    if infusions:
+        inside += jnp.asarray(m.rate)[:, None] * infused_within
+    e = effect(inside / volume)
+    first, second = (sum(float(w) * e[:, i] for i, w in enumerate(row) if w) for row in weights)
+
+    def step(chain, xs):
+        h, keep, first, second = xs
+        chain = jax.tree.map(lambda a, b: keep * a + (1.0 - keep) * b, chain, full)
         slope = marrow.k_transit * (chain.t3 - chain.blood)
-        after = friberg.step(chain, 0.0, block, 0.0, marrow, h)
-        return (jnp.einsum("in,ijn->jn", sources, over), after), (drug, chain.blood, slope)
+        return friberg.step(chain, 0.0, (first, second), 0.0, marrow, h), (chain.blood, slope)
 
-    begin = jnp.zeros((3, shape[1])), friberg.baseline(marrow, (shape[1],))
-    xs = (m.length, m.to_depot, m.to_central, m.rate, m.keep, jnp.moveaxis(over, 2, 0), jnp.moveaxis(within, 2, 0))
-    _, (drug, blood, slope) = jax.lax.scan(step, begin, jax.tree.map(jnp.asarray, xs), unroll=UNROLL)
-    return Course(Amounts(*jnp.moveaxis(drug, 1, 0)), blood, slope)
+    full = friberg.baseline(marrow, (patients,))
+    _, (blood, slope) = jax.lax.scan(step, full, (jnp.asarray(m.length), given[3], first, second), unroll=UNROLL)
+    return Course(drug, blood, slope)
 
 
 def concentrations(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from mezikd.inference import side_by_side_run
 from mezikd.inference.commands import run
 from mezikd.inference.patient_problem import build
 from mezikd.inference.patient_settings import load_patient_settings
@@ -216,6 +217,27 @@ def test_from_files_to_results(folder, capsys):
     assert "holds a finished fit" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_killed_fit_goes_on_to_the_same_draws(folder, tmp_path, monkeypatch):
+    """Interrupted among the blocks, begun again by the same command: the parameters of an uninterrupted run, byte for byte."""
+    assert run(["fit", str(folder), "--out", str(tmp_path / "whole")]) == 3
+    save, calls = side_by_side_run.save_pickle, 0
+
+    def save_and_die(path, value):
+        nonlocal calls
+        save(path, value)
+        calls += 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(side_by_side_run, "save_pickle", save_and_die)
+    assert run(["fit", str(folder), "--out", str(tmp_path / "killed")]) == 130
+    assert calls == 1 and not (tmp_path / "killed" / "posterior.nc").exists()
+    monkeypatch.setattr(side_by_side_run, "save_pickle", save)
+    assert run(["fit", str(folder), "--out", str(tmp_path / "killed")]) == 3
+    one, two = ((tmp_path / name / "parameters.csv").read_bytes() for name in ("whole", "killed"))
+    assert one == two
+
+
 MISTAKES = {
     "no such file": ('file = "three.csv"', 'file = "four.csv"', "four.csv"),
     "unknown parameter": ("gamma = {", "gama = {", "gama"),
@@ -274,18 +296,17 @@ def compared(posterior: Path) -> pd.DataFrame:
 
 
 def agrees(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Return which means lie within 0.25 reference SD, and which SDs within 20 %, each plus two Monte Carlo errors of both.
-
-    The SD of ka is the one that needs its Monte Carlo errors (22 % above the reference's); all others are within 20 %.
-    """
+    """Return which means lie within 0.25 reference SD plus two Monte Carlo errors of both, and which SDs within 20 %."""
     error = 2.0 * np.hypot(table["mcse"], table["reference_sd"] / np.sqrt(REFERENCE_ESS))
     mean = (table["mean"] - table["reference_mean"]).abs() <= 0.25 * table["reference_sd"] + error
-    of_sd = np.sqrt(0.5 * (table["mcse"] / table["sd"]) ** 2 + 0.5 / REFERENCE_ESS)
-    return mean, (table["sd"] / table["reference_sd"] - 1.0).abs() <= 0.20 + 2.0 * of_sd
+    return mean, (table["sd"] / table["reference_sd"] - 1.0).abs() <= 0.20
 
 
 def test_committed_comparison_with_stan():
-    """Every population mean within 0.25 SD, every SD within 20 % (``agrees``), of Stan's posterior for the same data."""
+    """Every population mean within 0.25 SD, every SD within 20 % (``agrees``), of Stan's posterior for the same data.
+
+    The table is of the first 125 draws of each of 16 chains of the fit below (516 effective draws of the worst parameter).
+    """
     table = pd.read_csv(REFERENCE / "torsten_neutropenia5.csv")
     assert list(table["parameter"]) == list(NAMES.values())
     mean, sd = agrees(table)

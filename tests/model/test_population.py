@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mezikd.model.population import (
+    Information,
     Spread,
     coordinates_of,
     correlation_root,
@@ -21,17 +22,41 @@ SPREAD = Spread(jnp.asarray(SD), jnp.asarray(np.linalg.cholesky(R)))
 TYPICAL = np.array([1.0, -2.0, 0.3])
 
 
-@pytest.mark.parametrize("centred", [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-def test_density_of_coordinates_is_that_of_the_effects(centred):
-    """Multivariate normal of the effects times the Jacobian of the coordinates, centred or not."""
-    c = np.array(centred)
+def information(strength: float) -> Information:
+    """Return what the data of seven patients say of three effects, about; the third is not informed by the first patient."""
+    rng = np.random.default_rng(4)
+    root = rng.normal(size=(7, 3, 3)) * strength
+    root[0, 2] = 0.0
+    return Information(root @ np.swapaxes(root, 1, 2), strength * rng.normal(size=(7, 3)))
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0, 30.0])
+def test_density_of_coordinates_is_that_of_the_effects(strength):
+    """Multivariate normal of the effects times the Jacobian of the coordinates, however much the data say."""
+    known = information(strength)
     u = np.random.default_rng(1).normal(size=(7, 3))
-    eta, density = effects_of(u, TYPICAL, SPREAD, c)
+    eta, density = effects_of(u, TYPICAL, SPREAD, known)
     eta = np.asarray(eta)
-    np.testing.assert_allclose(coordinates_of(eta, TYPICAL, SPREAD, c), u, rtol=1e-12)
+    np.testing.assert_allclose(coordinates_of(eta, TYPICAL, SPREAD, known), u, rtol=1e-7, atol=1e-9)
     normal = stats.multivariate_normal(cov=np.diag(SD) @ R @ np.diag(SD)).logpdf(eta)
-    jacobian = np.linalg.det(np.asarray(jax.jacobian(lambda x: effects_of(x[None], TYPICAL, SPREAD, c)[0][0])(u[0])))
-    np.testing.assert_allclose(density, normal + np.log(jacobian), rtol=1e-10)
+    for i in range(7):
+        own = Information(known.matrix[i : i + 1], known.vector[i : i + 1])
+        jacobian = np.linalg.det(jax.jacobian(lambda x, own=own: effects_of(x[None], TYPICAL, SPREAD, own)[0][0])(u[i]))
+        np.testing.assert_allclose(density[i], normal[i] + np.log(jacobian), rtol=1e-9)
+
+
+def test_coordinates_are_standard_normal_where_the_likelihood_is_the_approximation():
+    """Effects times their approximate likelihood: a standard normal of the coordinates, up to a constant."""
+    known = information(3.0)
+    u = np.random.default_rng(2).normal(size=(5, 7, 3))
+
+    def posterior(u):
+        eta, density = effects_of(u, TYPICAL, SPREAD, known)
+        a = TYPICAL + eta
+        return density + (a * known.vector).sum(axis=1) - 0.5 * jnp.einsum("pi,pij,pj->p", a, known.matrix, a)
+
+    left = np.stack([posterior(x) for x in u]) + 0.5 * (u * u).sum(axis=2)
+    np.testing.assert_allclose(left, left[:1].repeat(5, axis=0), rtol=1e-9)
 
 
 def test_correlation_prior():

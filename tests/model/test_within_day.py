@@ -106,7 +106,8 @@ def test_counts_between_steps_are_a_cubic_through_values_and_slopes():
         return 1.0 - 0.02 * t + 3e-3 * t**2 - 5e-5 * t**3
 
     start = np.array([0.0, 1.0, 4.0, 10.0])
-    m = Mesh(np.diff(np.append(start, 20.0))[:, None], *np.zeros((4, 4, 1)), start[:, None])
+    length = np.diff(np.append(start, 20.0))[:, None]
+    m = Mesh(length, *np.zeros((4, 4, 1)), start[:, None], np.arange(4), length)
     slope = -0.02 + 6e-3 * start - 1.5e-4 * start**2
     none = jnp.zeros((4, 1))
     of_cubic = Course(Amounts(none, none, none), jnp.asarray(cubic(start))[:, None], jnp.asarray(slope)[:, None])

@@ -1,0 +1,139 @@
+"""From patients' tables to what the log-density of the arrest model is given."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from mezikd.model.delivered import Counts, Deaths, Ledger
+from mezikd.model.parameters import REGIONS
+from mezikd.model.population import Information
+from mezikd.model.progression import MONTH_DAYS
+
+from .arrest_settings import EFFECTS, REGIONAL, ArrestFit
+from .arrest_target import ArrestInputs, ArrestTarget
+from .errors import input_error
+from .patient_data import HOURS_PER_DAY, PatientData
+from .patient_tables import read_patients
+
+BEYOND = 1e6
+"""Day of an end of treatment that has not come."""
+SAME = 1e-3
+"""Days between two times that are one."""
+WEEK = 7
+
+
+def read_tables(folder: Path, settings: ArrestFit) -> PatientData:
+    """Return the patients' tables.
+
+    Raises
+    ------
+    InputError: a mistake in a table, or one that lacks what the settings fit.
+    """
+    path = folder / settings.tables.file
+    if path.exists() and not path.is_dir():
+        raise input_error(path, "is no folder", "name the folder of adsl, adex, adlb, adtte")
+    tables = read_patients(path)
+    kinds = set(tables.events["kind"])
+    for key, kind in (("infection", "infection"), ("progression", "progression"), ("death", "death")):
+        if getattr(settings.model, key) and kind not in kinds:
+            remedy = f"give them in adtte, or set {key} = false in [model]"
+            raise input_error(path, f"no times to {kind}", remedy)
+    if not (tables.observations["observable"] == "anc").any():
+        raise input_error(path, "holds no neutrophil count", "give adlb with PARAMCD NEUT")
+    return tables
+
+
+def event(tables: PatientData, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return time (days; 0 where nothing is known) and 1 or 0 (seen or not) of an event, by patient."""
+    mine = tables.events.loc[tables.events["kind"] == kind].set_index("patient")
+    who = np.arange(len(tables.ids))
+    time, seen = (mine[c].reindex(who).fillna(0.0).to_numpy(float) for c in ("time", "event"))
+    return time, seen
+
+
+def _doses(tables: PatientData, days: int) -> np.ndarray:
+    """Return mg a day, ``days patients``."""
+    x = tables.exposure
+    out = np.zeros((days, len(tables.ids)))
+    length = x["days"].to_numpy(int)
+    day = (
+        np.repeat(x["start"].to_numpy(int), length)
+        + np.arange(length.sum())
+        - np.repeat(np.cumsum(length) - length, length)
+    )
+    who, mg = (np.repeat(x[c].to_numpy(), length) for c in ("patient", "taken_mg"))
+    inside = (day >= 0) & (day < days)
+    np.add.at(out, (day[inside], who[inside].astype(int)), np.nan_to_num(mg[inside].astype(float)))
+    return out
+
+
+def _counts(tables: PatientData) -> Counts:
+    o = tables.observations.loc[tables.observations["observable"] == "anc"]
+    who, place = o["patient"].to_numpy(int), o.groupby("patient").cumcount().to_numpy()
+    shape = len(tables.ids), int(place.max()) + 1
+    day, log_value, there = np.zeros(shape, int), np.zeros(shape), np.zeros(shape)
+    day[who, place] = np.round(o["time"].to_numpy(float) / HOURS_PER_DAY).astype(int)
+    log_value[who, place] = np.log(o["value"].to_numpy(float))
+    there[who, place] = 1.0
+    return Counts(day, log_value, there)
+
+
+def _deaths(ledger: Ledger, death: np.ndarray, died: np.ndarray) -> Deaths:
+    """Return the totals of deaths; who is lost to progression is followed no further."""
+    progressed, infected = ledger.progressed > 0, ledger.infected > 0
+    free_of_it = ledger.progression
+    before = (died > 0) & ~progressed & (np.abs(death - free_of_it) < SAME)
+    fatal = before & infected & (np.abs(ledger.infection - death) < SAME)
+    after = np.where(progressed, np.maximum(death - free_of_it, 0.0), 0.0)
+    return Deaths(
+        before=float((before & ~fatal).sum()),
+        months_before=float(free_of_it.sum() / MONTH_DAYS),
+        after=float((progressed & (died > 0)).sum()),
+        months_after=float(after.sum() / MONTH_DAYS),
+        fatal=float(fatal.sum()),
+        not_fatal=float((infected & ~fatal & (ledger.infection < free_of_it)).sum()),
+    )
+
+
+def _regions(folder: Path, settings: ArrestFit, tables: PatientData) -> np.ndarray:
+    """Return the index into REGIONS of each patient; 0 where no effect of a region is fitted or known."""
+    if not any(n in REGIONAL for n in settings.parameters):
+        return np.zeros(len(tables.ids), int)
+    known = {r.replace("_", " ").upper(): i for i, r in enumerate(REGIONS)}
+    words = tables.covariates["REGION"] if "REGION" in tables.covariates else pd.Series([None] * len(tables.ids))
+    found = [known.get(str(w).strip().upper(), -1) for w in words]
+    if min(found) < 0:
+        allowed = ", ".join(known)
+        at = found.index(-1)
+        raise input_error(
+            folder / settings.tables.file, f"patient {tables.ids[at]} has no known REGION, and effects of regions are fitted",
+            "complete adsl, or leave these parameters out", allowed=allowed,
+        )  # fmt: skip
+    return np.array(found)
+
+
+def build(folder: Path, settings: ArrestFit, tables: PatientData) -> tuple[ArrestTarget, ArrestInputs]:
+    """Return the log-density and what it is given; effects not centred until a start says better.
+
+    Raises
+    ------
+    InputError: effects of regions are fitted and a patient's region is not known.
+    """
+    n, k = len(tables.ids), len(EFFECTS)
+    counts = _counts(tables)
+    infection, infected = event(tables, "infection")
+    progression, progressed = event(tables, "progression")
+    stop, ended = event(tables, "end of treatment")
+    last = max(counts.day.max() + 1, infection.max(), progression.max())
+    weeks = int(last // WEEK) + 1
+    dose = _doses(tables, WEEK * weeks)
+    ledger = Ledger(
+        dose.reshape(weeks, WEEK, n), np.where(ended > 0, stop, BEYOND), infection, infected, progression, progressed
+    )
+    drug = np.zeros(n)
+    drug[tables.exposure["patient"].unique().astype(int)] = 1.0
+    inputs = ArrestInputs(
+        ledger, counts, _regions(folder, settings, tables), drug, _deaths(ledger, *event(tables, "death")),
+        Information(np.zeros((n, k, k)), np.zeros((n, k))),
+    )  # fmt: skip
+    return ArrestTarget(settings, n), inputs

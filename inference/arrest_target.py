@@ -1,0 +1,182 @@
+"""Log-density of a fit of the arrest model to single patients: population, individual effects, counts and events."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from mezikd.model import progression
+from mezikd.model.delivered import (
+    Counts,
+    Deaths,
+    Followed,
+    Ledger,
+    Rates,
+    follow,
+    of_counts,
+    of_deaths,
+    of_infection,
+    of_progression,
+)
+from mezikd.model.individuals import Individuals, individuals
+from mezikd.model.parameters import Parameter, free, natural
+from mezikd.model.patients import EFFECTS as ALL_EFFECTS
+from mezikd.model.patients import Cohort
+from mezikd.model.population import Information, Spread, effects_of
+from mezikd.model.structures import STRUCTURES
+
+from .arrest_settings import EFFECTS, SDS, ArrestFit
+
+
+class ArrestInputs(NamedTuple):
+    """What the log-density is given at run time."""
+
+    ledger: Ledger
+    counts: Counts
+    region: Int[np.ndarray, "patients"]
+    """Index into REGIONS."""
+    drug: Float[np.ndarray, "patients"]
+    """1 in the arm with mezigdomide."""
+    deaths: Deaths
+    information: Information
+    """What each patient's data say of its effects, about (population.py)."""
+
+
+class Lanes(NamedTuple):
+    """Patients of all points side by side."""
+
+    individuals: Individuals
+    rates: Rates
+
+
+@dataclass(frozen=True)
+class ArrestTarget:
+    """The log-density as a function of (coordinates, data); what is here is fixed when it is compiled."""
+
+    settings: ArrestFit
+    patients: int
+
+    @property
+    def declared(self) -> tuple[Parameter, ...]:
+        """All declared parameters in order; most are fixed."""
+        return self.settings.declared
+
+    @property
+    def shared_size(self) -> int:
+        """Number of coordinates that patients share: they come first, each standard normal a priori."""
+        return len(free(self.declared))
+
+    @property
+    def effects(self) -> tuple[str, ...]:
+        """In what patients differ."""
+        return EFFECTS
+
+    @property
+    def dimensions(self) -> int:
+        """Number of coordinates."""
+        return self.shared_size + self.patients * len(EFFECTS)
+
+    def population(self, x) -> dict[str, Array]:
+        """Return every declared parameter at coordinates ``x``, in its own unit."""
+        return natural(x[: self.shared_size], self.declared)
+
+    def spread(self, theta) -> tuple[Array, Spread]:
+        """Return the typical logarithms that effects add to, as far as data tell them apart, and the effects' spread.
+
+        What the data say of exposure they say of exposure over EC50, of maturation of the rate, of frailty of the hazard.
+        """
+        typical = jnp.stack([
+            -jnp.log(theta["ec50"]), jnp.log(theta["anc0"]), -jnp.log(theta["blood_half_life_hours"]),
+            jnp.log(theta["progression_rate"]),
+        ])  # fmt: skip
+        return typical, Spread(jnp.stack([theta[n] for n in SDS]), jnp.eye(len(SDS)))
+
+    def etas(self, x, theta, data: ArrestInputs):
+        """Return the individual effects at coordinates ``x``, ``patients effects``, and the log-density of these."""
+        u = x[self.shared_size :].reshape(self.patients, len(EFFECTS))
+        return effects_of(u, *self.spread(theta), data.information)
+
+    def individuals(self, theta, eta, data: ArrestInputs) -> Individuals:
+        """Return the patients with effects ``eta``; every field ``patients``."""
+        sd = self.spread(theta)[1].sd
+        z = jnp.zeros((len(ALL_EFFECTS), self.patients))
+        for i, name in enumerate(EFFECTS):
+            z = z.at[ALL_EFFECTS.index(name)].set(eta[:, i] / sd[i])
+        who = individuals(theta, Cohort(z, data.region, np.zeros(0)), STRUCTURES["arrest"])  # type: ignore[arg-type]
+        return jax.tree.map(lambda a: jnp.broadcast_to(a, self.patients), who)
+
+    def rates(self, theta, data: ArrestInputs) -> Rates:
+        """Return what the course is given besides; every field ``patients``, the baseline hazard ``weeks patients``."""
+        n, weeks = self.patients, data.ledger.dose.shape[0]
+        drug = jnp.asarray(data.drug)
+        own = Rates(
+            sigma=theta["sigma_anc"],
+            drug=theta["infection_drug"],
+            neutropenia=theta["infection_neutropenia"],
+            early=drug * theta["infection_early_mezikd"] + (1.0 - drug) * theta["infection_early_kd"],
+            early_days=theta["infection_early_days"],
+            variance=theta["infection_frailty_sd"] ** 2,
+            effect=theta["tumour_effect"] / progression.reference_effect(theta),
+            memory_days=theta["tumour_memory_days"],
+            baseline=progression.baseline_hazard(theta, weeks)[:, None],
+        )
+        own = own._replace(baseline=jnp.broadcast_to(own.baseline, (weeks, n)))
+        return Rates(*(x if x.ndim == 2 else jnp.broadcast_to(x, n) for x in own))
+
+    def lanes(self, xs, data: ArrestInputs) -> tuple[Lanes, dict[str, Array], Array]:
+        """Return the patients of all points ``xs`` as lanes, the population of each point, and the effects' log-density."""
+
+        def of_point(x):
+            theta = self.population(x)
+            eta, density = self.etas(x, theta, data)
+            return Lanes(self.individuals(theta, eta, data), self.rates(theta, data)), theta, density
+
+        lanes, theta, density = jax.vmap(of_point)(xs)
+        # points patients -> lanes; the baseline hazard keeps its weeks in front.
+        flat = jax.tree.map(
+            lambda x: x.reshape(-1) if x.ndim == 2 else jnp.moveaxis(x, 1, 0).reshape(x.shape[1], -1), lanes
+        )
+        return flat, theta, density
+
+    def followed(self, lanes: Lanes, ledger: Ledger) -> Followed:
+        """Return the course of the lanes."""
+        steps = self.settings.model.steps_per_day
+        return follow(lanes.individuals, lanes.rates, ledger, STRUCTURES["arrest"], steps)
+
+    def of_patients(self, lanes: Lanes, ledger: Ledger, counts: Counts) -> Array:
+        """Return the log-likelihood of each lane's counts and events."""
+        f, m = self.followed(lanes, ledger), self.settings.model
+        total = of_counts(f, lanes.individuals, lanes.rates, counts)
+        if m.infection:
+            total += of_infection(f, lanes.rates, ledger)
+        if m.progression:
+            total += of_progression(f, lanes.individuals, lanes.rates, ledger)
+        return total
+
+    def log_densities(self, xs, data: ArrestInputs) -> Array:
+        """Return the log posterior densities of many points ``xs``, ``points coordinates``, up to a constant."""
+        points = xs.shape[0]
+        lanes, theta, density = self.lanes(xs, data)
+        fitted = self.of_patients(lanes, *repeated(data, points)).reshape(points, self.patients)
+        total = (density + fitted).sum(axis=1) - 0.5 * (xs[:, : self.shared_size] ** 2).sum(axis=1)
+        if self.settings.model.death:
+            total += jax.vmap(lambda t: of_deaths(data.deaths, t))(theta)
+        return total
+
+    def log_density(self, x, data: ArrestInputs) -> Array:
+        """Return the log posterior density at one point."""
+        return self.log_densities(x[None], data)[0]
+
+
+def repeated(data: ArrestInputs, times: int) -> tuple[Ledger, Counts]:
+    """Return ledger and counts with the patients ``times`` over."""
+    if times == 1:
+        return data.ledger, data.counts
+
+    def last(x):
+        x = jnp.asarray(x)
+        return jnp.tile(x, (1,) * (x.ndim - 1) + (times,))
+
+    return Ledger(*(last(x) for x in data.ledger)), Counts(*(jnp.tile(jnp.asarray(x), (times, 1)) for x in data.counts))

@@ -1,0 +1,168 @@
+"""Many chains side by side from start to kept draws: scale, step size and length of trajectories found on the way."""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .diagnostics import mixed
+from .files import load_pickle, save_pickle
+from .sampler import BLOCK, Draws, SamplerSettings
+from .sampling import MORE_BLOCKS, Sampled
+from .side_by_side import Block, Place, Scale, SideBySide
+from .step_size import step_for
+from .whitening import matching_covariance
+
+FIRST_STEP = 0.2
+FIRST_LENGTH = 0.5 * np.pi
+"""A quarter of the period of a standard normal: from there draws are independent of where they came from."""
+LENGTHS = (0.3, 15.0)
+"""Bounds of the mean length (time) of a trajectory."""
+RATE = 0.025
+"""Of Adam, as in the paper."""
+
+
+class Tuning(NamedTuple):
+    """How trajectories are made, and Adam's memory."""
+
+    step_size: float = FIRST_STEP
+    length: float = FIRST_LENGTH
+    """Mean time of a trajectory; jitter takes it from 0 to twice that."""
+    mean: float = 0.0
+    square: float = 0.0
+    updates: int = 0
+
+
+class Run(NamedTuple):
+    """Everything that the next block depends on, and what came before: what is saved."""
+
+    place: Place
+    scale: Scale
+    tuning: Tuning
+    warm: list[Block]
+    """Warm-up since the scale was last changed."""
+    kept: list[Block]
+    done: int
+    """Blocks done."""
+    gradients: int
+    seconds: float
+    cpu_seconds: float
+
+
+def jitter(number: np.ndarray) -> np.ndarray:
+    """Return the ``number``-th points of the van der Corput sequence, in (0, 1)."""
+    number, out, part = np.asarray(number) + 1, np.zeros(len(number)), 0.5
+    while number.any():
+        out, number, part = out + part * (number % 2), number // 2, 0.5 * part
+    return out
+
+
+def steps_of(tuning: Tuning, first: int, most: int) -> np.ndarray:
+    """Return the leapfrog steps of the next ``BLOCK`` transitions, which have ``first`` behind them."""
+    time = 2.0 * tuning.length * jitter(first + np.arange(BLOCK))
+    return np.clip(np.ceil(time / tuning.step_size), 1, most).astype(int)
+
+
+def tuned(tuning: Tuning, block: Block, target_accept: float) -> Tuning:
+    """Return the tuning after a block of warm-up: Adam on the log of the length, the step by the law of step_size.py."""
+    mean, square, n, log_length = tuning.mean, tuning.square, tuning.updates, np.log(tuning.length)
+    for slope, steps in zip(block.criterion, block.steps, strict=True):
+        g = slope * steps * tuning.step_size  # d criterion / d log length
+        n += 1
+        mean, square = 0.9 * mean + 0.1 * g, 0.95 * square + 0.05 * g * g
+        log_length += RATE * (mean / (1 - 0.9**n)) / (np.sqrt(square / (1 - 0.95**n)) + 1e-12)
+    length = float(np.clip(np.exp(log_length), *LENGTHS))
+    step = step_for([(tuning.step_size, block.accept)], target_accept)
+    step = float(np.clip(step, 0.5 * tuning.step_size, 2.0 * tuning.step_size))
+    return Tuning(step, length, mean, square, n)
+
+
+def rescaled(scale: Scale, warm: list[Block]) -> Scale:
+    """Return the scale that draws and their gradients suggest (whitening.py); the first block is left out."""
+    kept = warm[1:] or warm
+    z = np.concatenate([b.z.reshape(-1, b.z.shape[-1]) for b in kept])
+    slope = np.concatenate([b.slope.reshape(-1, b.slope.shape[-1]) for b in kept])
+    u, shared = scale.to_u(z), scale.whiten.shape[0]
+    root = np.linalg.cholesky(matching_covariance(u[:, :shared], slope[:, :shared]))
+    own, of_own = u[:, shared:], slope[:, shared:]
+    weight = len(own) / (len(own) + 100.0)
+    ratio = np.sqrt(own.std(axis=0) / np.maximum(of_own.std(axis=0), 1e-12))
+    return Scale(z.mean(axis=0), np.asarray(scale.whiten) @ root, np.asarray(scale.spread) * ratio**weight)
+
+
+def sample_side_by_side(
+    sampler: SideBySide, settings: SamplerSettings, scale: Scale, data: Any, work: Path, console: Console
+) -> Sampled:
+    """Return the kept draws of all chains; saved block by block in ``work``, so that an interrupted run goes on.
+
+    Two thirds of the warm-up find the scale (twice), all of it the step and the length; more draws as in sampling.sample.
+    """
+    s, path = settings, work / "side_by_side.pickle"
+    pilot, adapt = s.pilot_blocks(), s.step_blocks()
+    changes, warm = {max(1, pilot // 2), pilot}, pilot + adapt
+    most = s.draw_blocks() + -(-s.more_draws // BLOCK)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    run: Run | None = load_pickle(path)
+    if run is None:
+        key = jax.random.PRNGKey(s.seed)
+        first, second = jax.random.split(key)
+        u = np.asarray(jax.random.normal(first, (sampler.chains, sampler.coordinates)))
+        place = sampler.at(np.asarray(second), u, scale, data)
+        run = Run(place, jax.tree.map(np.asarray, scale), Tuning(), [], [], 0, 0, 0.0, 0.0)
+    wanted = s.draw_blocks()
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(f"{s.chains} chains", total=(warm + wanted) * BLOCK, completed=run.done * BLOCK)
+        while True:
+            if len(run.kept) >= wanted:
+                draws = _stacked(run.kept, s.draws if wanted == s.draw_blocks() else None)
+                if wanted >= most or mixed(draws.z):
+                    return Sampled(draws, run.gradients, run.seconds, run.cpu_seconds)
+                wanted = min(wanted + MORE_BLOCKS, most)
+                console.print(f"chains mix too slowly for the gate: going on to {wanted * BLOCK} draws each")
+                bar.update(task, total=(warm + wanted) * BLOCK)
+            run = _next(sampler, s, run, data, changes, warm)
+            save_pickle(path, run)
+            bar.update(task, completed=run.done * BLOCK)
+
+
+def _next(sampler: SideBySide, s: SamplerSettings, run: Run, data: Any, changes: set[int], warm: int) -> Run:
+    """Return the run a block later."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    place, scale, tuning, blocks = run.place, run.scale, run.tuning, run.warm
+    if run.done in changes:
+        scale, u = rescaled(scale, blocks), None
+        u = scale.to_u(run.scale.to_z(np.asarray(place.u)))
+        place, blocks = sampler.at(place.key, u, scale, data), []
+    if run.done == warm:
+        tuning = tuning._replace(step_size=step_for([(b.step_size[0], b.accept) for b in blocks], s.target_accept))
+    steps = steps_of(tuning, run.done * BLOCK, 2**s.max_tree_depth)
+    place, block = sampler.advance(place, steps, tuning.step_size, scale, data)
+    kept = run.kept
+    if run.done < warm:
+        tuning, blocks = tuned(tuning, block, s.target_accept), [*blocks, block]
+    else:
+        kept, blocks = [*kept, block], []
+    gradients = run.gradients + int(steps.sum()) * sampler.chains
+    took, took_cpu = time.perf_counter() - clock, time.process_time() - cpu
+    return Run(
+        place, scale, tuning, blocks, kept, run.done + 1, gradients, run.seconds + took, run.cpu_seconds + took_cpu
+    )
+
+
+def _stacked(blocks: list[Block], draws: int | None) -> Draws:
+    """Return the first ``draws`` of each chain; leading axes: chains, draws."""
+    b = Block(*(np.concatenate(x)[:draws] for x in zip(*blocks, strict=True)))
+    chains = b.z.shape[1]
+
+    def by_chain(x):
+        return np.swapaxes(x, 0, 1)
+
+    return Draws(
+        z=by_chain(b.z), log_density=by_chain(b.log_density), energy=by_chain(b.energy), accept=by_chain(b.accept),
+        steps=np.tile(b.steps, (chains, 1)), diverging=by_chain(b.diverging), step_size=np.tile(b.step_size, (chains, 1)),
+        slope=by_chain(b.slope), agreed=np.ones_like(by_chain(b.diverging), bool),
+    )  # fmt: skip

@@ -1,0 +1,195 @@
+"""The arrest model fitted to single patients: simulated tables in, the simulator's own course back, and the command."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from mezikd.inference import posterior_file
+from mezikd.inference.arrest_problem import BEYOND, build, read_tables
+from mezikd.inference.arrest_settings import ArrestFit
+from mezikd.inference.arrest_target import Lanes
+from mezikd.inference.commands import built_in_fit, run
+from mezikd.inference.patient_settings import load_patient_settings
+from mezikd.inference.virtual_tables import ordered_scenario, tables_of
+from mezikd.inference.virtual_trial import Order, simulate_virtual_trial
+from mezikd.model.parameters import DECLARED
+
+NAMES = ("adsl", "adex", "adlb", "adae", "adtte")
+SMALL = """
+[study]
+name = "Simulated patients"
+title = "One virtual trial"
+citation = "none"
+
+[tables]
+file = "."
+
+[model]
+structure = "arrest"
+
+[parameters]
+ec50 = {}
+anc0 = { centre = 3.0, spread = 0.3 }
+sigma_anc = {}
+infection_rate = {}
+progression_rate = {}
+hill = { centre = 2.0, spread = 0.0 }
+
+[sampler]
+chains = 2
+warmup = 25
+draws = 25
+seed = 3
+max_tree_depth = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def trial():
+    tree, problem = posterior_file.load(built_in_fit() / "posterior.nc")
+    z = np.asarray(tree["unconstrained_posterior"]["z"])
+    order = Order(16, ("mezikd", "kd"), ordered_scenario(problem, {}, None), None, "posterior-mean", 5)
+    return simulate_virtual_trial(z, problem, order)
+
+
+@pytest.fixture(scope="module")
+def folder(trial, tmp_path_factory):
+    place = tmp_path_factory.mktemp("trial")
+    made = tables_of(trial, "test")
+    for name in NAMES:
+        made[name].to_csv(place / f"{name}.csv", index=False)
+    (place / "fit.toml").write_text(SMALL)
+    return place
+
+
+@pytest.fixture(scope="module")
+def problem(folder):
+    settings = load_patient_settings(folder, ArrestFit)
+    tables = read_tables(folder, settings)
+    return settings, tables, *build(folder, settings, tables)
+
+
+def test_the_simulators_own_course(trial, problem):
+    """From its tables, its parameters and its patients' effects: ANC of every treated day, to the digits that tables keep."""
+    _, _, target, data = problem
+    theta = {p.name: jnp.asarray(p.centre) for p in DECLARED} | {k: jnp.asarray(v) for k, v in trial.theta.items()}
+    theta |= {k: jnp.asarray(0.0) for k in theta if "_region_" in k}
+    arm = trial.arms[0]
+    n = arm.size
+    maturation, frailty = np.log(arm.maturation), np.log(np.asarray(arm.person.progression_frailty))
+    # The effect of the region is part of the patient's own: exposure over EC50 and baseline.
+    potency = (
+        np.asarray(arm.person.log_exposure) - np.asarray(arm.person.block.log_ec50) + float(jnp.log(theta["ec50"]))
+    )
+    baseline = np.asarray(arm.person.log_anc0) - float(jnp.log(theta["anc0"]))
+    eta = np.zeros((target.patients, 4))
+    eta[:n] = np.stack([potency, baseline, maturation, frailty], axis=1)
+    eta[n:, 1] = np.asarray(trial.arms[1].person.log_anc0) - float(jnp.log(theta["anc0"]))
+    lanes = Lanes(target.individuals(theta, jnp.asarray(eta), data), target.rates(theta, data))
+    course = jax.jit(lambda lanes: target.followed(lanes, data.ledger))(lanes)
+    log_anc = np.asarray(lanes.individuals.log_anc0 + course.log_blood)
+    checked = 0
+    for i in np.flatnonzero(arm.treated):
+        days = int(min(arm.drug_end[i], len(log_anc)))
+        ours, theirs = log_anc[:days, i], np.log(arm.record.anc.reshape(-1, n)[:days, i])
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+        checked += days
+    assert checked > 1000 and log_anc.min() < 0.0
+    # Counts are of these days, cut to 0.001, with error sigma.
+    there = np.asarray(data.counts.there) > 0
+    x = np.asarray(data.counts.log_value) - log_anc[np.asarray(data.counts.day), np.arange(target.patients)[:, None]]
+    x = x[there] / trial.theta["sigma_anc"]
+    assert abs(x.mean()) < 4.0 / np.sqrt(x.size) and abs(x.std() - 1.0) < 4.0 / np.sqrt(2 * x.size)
+
+
+def test_events_are_those_of_the_histories(trial, problem):
+    _, _, _, data = problem
+    at = 0
+    deaths = 0
+    for arm in trial.arms:
+        h, n = arm.history, arm.size
+        mine = slice(at, at + n)
+        seen = (h.severe <= np.minimum(h.cutoff, np.minimum(h.death, h.stop + 28.0))) & arm.treated
+        np.testing.assert_array_equal(data.ledger.infected[mine] > 0, seen)
+        np.testing.assert_allclose(data.ledger.infection[mine][seen], h.severe[seen], atol=1e-3)
+        progressed = h.progression <= np.minimum(np.minimum(h.cutoff, h.lost), h.death)
+        np.testing.assert_array_equal(data.ledger.progressed[mine] > 0, progressed)
+        np.testing.assert_allclose(data.ledger.progression[mine][progressed], h.progression[progressed], atol=1e-3)
+        ended = (h.stop <= h.cutoff) & arm.treated
+        np.testing.assert_allclose(data.ledger.stop[mine][ended], h.stop[ended], atol=1e-3)
+        assert (data.ledger.stop[mine][~ended] == BEYOND).all()
+        known = np.minimum(h.cutoff, h.lost)
+        deaths += ((h.death <= known) & (h.death < h.progression)).sum() + ((h.death <= h.cutoff) & progressed).sum()
+        at += n
+    assert data.deaths.before + data.deaths.fatal + data.deaths.after == deaths > 0
+
+
+def test_log_density_has_a_gradient_and_the_same_value_in_many_points(problem):
+    _, _, target, data = problem
+    rng = np.random.default_rng(2)
+    xs = jnp.asarray(0.3 * rng.normal(size=(3, target.dimensions)))
+
+    @jax.jit
+    def both(xs):
+        return target.log_densities(xs, data), jax.vmap(jax.value_and_grad(lambda x: target.log_density(x, data)))(xs)
+
+    together, (alone, slope) = both(xs)
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+    assert np.isfinite(slope).all()
+    u = rng.normal(size=target.dimensions)
+    step = (both(xs + 1e-5 * u)[0] - both(xs - 1e-5 * u)[0]) / 2e-5
+    np.testing.assert_allclose(step, slope @ u, rtol=1e-4)
+
+
+def test_from_files_to_results(folder):
+    """Files and columns; parameters left out are fixed; too few draws fail the gate with its own exit code."""
+    out = folder.parent / "out"
+    assert run(["fit", str(folder), "--out", str(out)]) == 3
+    names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert names == {
+        "posterior.nc", "diagnostics.json", "parameters.csv", "patients.csv", "loo.csv", "summary.md", "figures/vpc.png",
+        "figures/individual_fits_anc.png",
+    }  # fmt: skip
+    with xr.open_datatree(out / "posterior.nc") as tree:
+        assert tree["posterior"]["patient_anc0"].dims == ("chain", "draw", "patient")
+        assert np.isfinite(tree["log_likelihood"]["patients"]).all()
+    table = pd.read_csv(out / "parameters.csv").set_index("name")
+    assert list(table.index) == ["ec50", "anc0", "sigma_anc", "infection_rate", "progression_rate"]
+    assert table.loc["anc0", "prior_q95"] == pytest.approx(3.0 * np.exp(1.6449 * 0.3), rel=1e-3)
+    assert json.loads((out / "diagnostics.json").read_text())["gate"] == "fail"
+    assert "Doses are taken as delivered" in (out / "summary.md").read_text()
+
+
+MISTAKES = {
+    "unknown parameter": ("hill =", "hil =", "hil"),
+    "one of dose rules": ("hill =", "hold_grade3 =", "hold_grade3"),
+    "negative spread": ("spread = 0.3", "spread = -0.3", "spread"),
+    "other sampler": ("[sampler]", '[sampler]\nmethod = "nuts"', "side_by_side"),
+    "no folder": ('file = "."', 'file = "adsl.csv"', "is no folder"),
+}
+
+
+@pytest.mark.parametrize("name", list(MISTAKES))
+def test_mistakes_in_settings(folder, tmp_path, capsys, name):
+    """One line that names file and key; exit code 2; nothing written."""
+    old, new, word = MISTAKES[name]
+    for table in NAMES:
+        (tmp_path / f"{table}.csv").write_bytes((folder / f"{table}.csv").read_bytes())
+    (tmp_path / "fit.toml").write_text(SMALL.replace(old, new, 1))
+    assert run(["fit", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and word in error and "Traceback" not in error, error
+    assert not (tmp_path / "out").exists()
+
+
+def test_tables_without_times_to_infection(folder, tmp_path, capsys):
+    """Refused with the remedy: a key of fit.toml."""
+    for table in ("adsl", "adex", "adlb"):
+        (tmp_path / f"{table}.csv").write_bytes((folder / f"{table}.csv").read_bytes())
+    (tmp_path / "fit.toml").write_text(SMALL)
+    assert run(["fit", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "infection = false" in capsys.readouterr().err

@@ -1,0 +1,118 @@
+"""Chains side by side: right moments of a normal and of a funnel, tuning, and the same draws when resumed."""
+
+from pathlib import Path
+
+import arviz as az
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from mezikd.inference import side_by_side_run
+from mezikd.inference.sampler import BLOCK, SamplerSettings
+from mezikd.inference.sampling import Sampled
+from mezikd.inference.side_by_side import Scale, SideBySide
+from mezikd.inference.side_by_side_run import Tuning, jitter, sample_side_by_side, steps_of
+from rich.console import Console
+from scipy import stats
+
+MEAN = np.array([1.0, -2.0, 0.5])
+COVARIANCE = np.array([[2.0, 0.9, 0.0], [0.9, 0.5, 0.1], [0.0, 0.1, 0.3]])
+CHAINS = 8
+SILENT = Console(quiet=True)
+
+
+def log_densities(z, on):
+    """A correlated normal of the first three coordinates; x ~ N(0, 1) and y ~ N(0, e^x), a funnel, of the others."""
+    r = z[:, :3] - MEAN
+    normal = -0.5 * jnp.einsum("pi,ij,pj->p", r, jnp.asarray(np.linalg.inv(COVARIANCE)), r)
+    x, y = z[:, 3], z[:, 4]
+    return on * (normal - 0.5 * x * x - 0.5 * y * y * jnp.exp(-x) - 0.5 * x)
+
+
+SCALE = Scale(np.zeros(5), np.eye(4), np.ones(1))
+ON = jnp.asarray(1.0)
+
+
+@pytest.fixture(scope="module")
+def sampler() -> SideBySide:
+    return SideBySide(log_densities, CHAINS, 5, 4, ON)
+
+
+def settings(**more) -> SamplerSettings:
+    return SamplerSettings(**({"chains": CHAINS, "warmup": 300, "draws": 1000, "seed": 3, "target_accept": 0.9} | more))
+
+
+@pytest.fixture(scope="module")
+def sampled(sampler, tmp_path_factory) -> Sampled:
+    return sample_side_by_side(sampler, settings(), SCALE, ON, tmp_path_factory.mktemp("work"), SILENT)
+
+
+def test_draws_are_of_the_target(sampled):
+    """Means, covariance and quantiles within four Monte Carlo errors, of the funnel's neck and mouth too."""
+    z = sampled.draws.z
+    assert z.shape == (CHAINS, 1000, 5)
+    data = xr.Dataset({"z": (("chain", "draw", "i"), z)})
+    assert float(az.rhat(data)["z"].max()) < 1.02
+    assert float(az.ess(data)["z"].min()) > 300.0
+    error = az.mcse(data)["z"].to_numpy()
+    flat = z.reshape(-1, 5)
+    assert (np.abs(flat.mean(axis=0)[:4] - [*MEAN, 0.0]) < 4.0 * error[:4]).all()
+    np.testing.assert_allclose(np.cov(flat[:, :3].T), COVARIANCE, atol=0.15)
+    shares = [0.02, 0.1, 0.5, 0.9, 0.98]
+    found = np.quantile(flat[:, 3], shares)
+    np.testing.assert_allclose(stats.norm.cdf(found), shares, atol=0.03)
+    # e^(-x/2) y is standard normal whatever x is.
+    assert stats.kstest((flat[:, 4] * np.exp(-0.5 * flat[:, 3]))[::20], "norm").pvalue > 1e-3
+    assert sampled.draws.diverging.mean() < 0.01
+
+
+def test_acceptance_is_what_was_asked_for(sampled):
+    assert 0.75 < sampled.draws.accept.mean() < 0.97
+    assert len(np.unique(sampled.draws.step_size)) == 1
+
+
+def test_the_slope_kept_is_that_of_the_log_density(sampled):
+    """Energy is potential plus momentum, so above minus the log-density; steps are those counted."""
+    assert (sampled.draws.energy >= -sampled.draws.log_density).all()
+    assert sampled.gradients >= sampled.draws.steps.sum()
+
+
+def test_resumed_draws_are_the_same(sampler, sampled, tmp_path, monkeypatch):
+    """Killed in the middle of the warm-up and again among the kept draws."""
+
+    class Killed(Exception):
+        pass
+
+    calls = 0
+    save = side_by_side_run.save_pickle
+
+    def save_and_die(path: Path, value) -> None:
+        nonlocal calls
+        save(path, value)
+        calls += 1
+        if calls in (5, 20):
+            raise Killed
+
+    monkeypatch.setattr(side_by_side_run, "save_pickle", save_and_die)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            sample_side_by_side(sampler, settings(), SCALE, ON, tmp_path, SILENT)
+    again = sample_side_by_side(sampler, settings(), SCALE, ON, tmp_path, SILENT)
+    np.testing.assert_array_equal(again.draws.z, sampled.draws.z)
+    assert again.gradients == sampled.gradients
+
+
+def test_where_the_density_is_not_finite_is_rejected(sampler):
+    """Chains stay where they are, and what they did counts as divergent."""
+    place = sampler.at(np.array([0, 1], np.uint32), np.ones((CHAINS, 5)), SCALE, ON)
+    moved, block = sampler.advance(place, np.full(BLOCK, 3), 1e200, SCALE, ON)
+    np.testing.assert_array_equal(moved.u, place.u)
+    assert block.diverging.all() and np.isfinite(block.log_density).all()
+
+
+def test_jitter_fills_the_interval_and_steps_have_the_mean_length():
+    x = jitter(np.arange(255))
+    np.testing.assert_allclose(np.sort(x), np.arange(1, 256) / 256.0, rtol=1e-12)
+    steps = np.concatenate([steps_of(Tuning(0.01, 1.5), BLOCK * i, 10_000) for i in range(40)])
+    assert 0.01 * steps.mean() == pytest.approx(1.5, rel=0.01)
+    assert steps_of(Tuning(0.01, 1.5), 0, 16).max() == 16
