@@ -27,7 +27,7 @@ from .files import load_pickle, save_pickle
 from .mode import CORES
 from .posterior_file import opened, versions
 from .problem import Problem, load_problem
-from .processor import keep_memory
+from .processor import keep_memory, keep_programs
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .workers import workers
 
@@ -72,6 +72,7 @@ def run_calibrate(
     """
     begin = time.perf_counter()
     keep_memory()
+    keep_programs()
     problem = load_problem(folder, {"virtual_patients": virtual_patients})
     draws = None if posterior is None else _posterior_draws(posterior, problem)
     prior = None if draws is None else normal_prior(draws, widen)

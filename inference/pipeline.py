@@ -22,7 +22,7 @@ from .likelihood import Data, Target
 from .mode import CORES, find_mode, laplace
 from .places import POSTERIOR
 from .problem import Problem, load_problem
-from .processor import compiler_options, keep_memory
+from .processor import compiler_options, keep_memory, keep_programs
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .sampler import Geometry, Sampler, SamplerSettings, in_background
 from .sampling import sample
@@ -85,6 +85,7 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
     """Fit ``folder`` into ``out``; return whether the convergence gate was passed."""
     begin = time.perf_counter()
     keep_memory()
+    keep_programs()
     problem = load_problem(folder, overrides)
     resumes = resume_or_begin(out, "fit", _fingerprint(problem), POSTERIOR, restart)
     work, s = out / UNFINISHED, problem.settings.sampler
@@ -172,6 +173,7 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
 def run_check(fit: Path, out: Path, trials: int, seed: int) -> None:
     """Simulate ``trials`` trials from the posterior in ``fit`` and write check.csv and its figure to ``out``."""
     keep_memory()
+    keep_programs()
     tree, problem = posterior_file.load(fit)
     z = np.asarray(tree["unconstrained_posterior"]["z"])
     flat = z.reshape(-1, z.shape[-1])

@@ -17,7 +17,7 @@ from .joint_covariance import rows_of_scores, score_function
 from .learning import NEW_PATIENTS, moves, one_more_count
 from .power_scaling import by_group, log_priors, sensitivity_table
 from .problem import Problem
-from .processor import keep_memory
+from .processor import keep_memory, keep_programs
 from .quantities import LOWER
 from .results_folder import new_results, publish
 from .sensitivity import ALTERNATIVES, Alternative, Program, normal_at, posterior_under, prior_of, with_visits
@@ -79,6 +79,7 @@ def _lines(
 def run_sensitivity(fit: Path, out: Path, draws: int) -> None:
     """Write sensitivity.csv, power_scaling.csv, learning.csv, next_number.csv and their figures to ``out``."""
     keep_memory()
+    keep_programs()
     tree, problem = posterior_file.load(fit)
     data = problem.target.data._replace(joint=posterior_file.joint_of(tree))
     z, log_density = _draws(tree, draws)

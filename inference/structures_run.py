@@ -23,7 +23,7 @@ from .joint_covariance import rows_of_scores, score_function
 from .likelihood import NOTHING, Target
 from .mixture import FOLDER, TABLE, file_of, spaced
 from .problem import Problem
-from .processor import keep_memory
+from .processor import keep_memory, keep_programs
 from .quantities import LOWER, SHORTER, TRIAL, quantity_function
 from .refits import Refitter
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
@@ -262,6 +262,7 @@ def run_structures(fits: list[Path], out: Path, draws: int, refit: bool = False,
     InputError: as ``open_fits``.
     """
     keep_memory()
+    keep_programs()
     opened, work = open_fits(fits), None
     if refit:
         made = [(str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in fits]
