@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from . import posterior_file
 from .diagnostics import MAX_RHAT, largest_rhat
-from .errors import input_error
+from .errors import input_error, shown
 from .figures_structures import structures_figure
 from .files import load_pickle, save_pickle
 from .groups import group_of
@@ -45,6 +45,8 @@ PLANS = (TRIAL, LOWER, SHORTER)
 STACKED = "stacked mixture"
 KEPT = 400
 """Draws of the other structures that are kept for predictions."""
+ALL = "all"
+"""Of the structures."""
 UNMIXED = 1.1
 """R-hat from which a fit's draws are no sample of its posterior: it cannot be compared."""
 Draws = dict[str, np.ndarray]
@@ -190,10 +192,10 @@ def with_refits(fit: Opened, found: Read, work: Path) -> None:
         found.groups[group] = saved
 
 
-def read_fits(opened: list[Opened], draws: int, work: Path | None = None) -> dict[str, Read]:
+def read_fits(opened: list[Opened], draws: int, work: Path | None = None, refit: Sequence[str] = ()) -> dict[str, Read]:
     """Return what the fits to all numbers predict, by structure; a refit's draws replace the weighted ones of its group.
 
-    Refits that nobody made are made where weights cannot be trusted, if a folder ``work`` for them is given.
+    Structures named in ``refit`` are fitted again where weights cannot be trusted; ``work`` is the folder for that.
     """
     found = {}
     for fit in sorted(opened, key=lambda x: x.without != NOTHING):
@@ -207,7 +209,7 @@ def read_fits(opened: list[Opened], draws: int, work: Path | None = None) -> dic
         console.print(f"{fit.name}{'' if fit.without == NOTHING else f' without {fit.without}'}: read")
     if work is not None:
         for fit in opened:
-            if fit.without == NOTHING:
+            if fit.without == NOTHING and fit.name in refit:
                 with_refits(fit, found[fit.name], work)
     return found
 
@@ -250,26 +252,34 @@ def with_gaps(table: pd.DataFrame, found: Mapping[str, Read]) -> pd.DataFrame:
     )
 
 
-def run_structures(fits: list[Path], out: Path, draws: int, refit: bool = False, restart: bool = False) -> None:
+def run_structures(fits: list[Path], out: Path, draws: int, refit: Sequence[str] = (), restart: bool = False) -> None:
     """Compare fits of the same numbers and write structures.csv, structure_predictions.csv and a figure to ``out``.
 
     The posteriors of all but the first, thinned, go to structures/: with these files beside the first one's posterior,
-    predictions are the stacked mixture (mixture.py). With ``refit`` every group whose weights cannot be trusted is left
-    out in earnest; an interrupted run goes on where it was, unless ``restart``.
+    predictions are the stacked mixture (mixture.py). ``refit`` names structures, or 'all': each group
+    whose weights cannot be trusted is left out in earnest; an interrupted run goes on where it was, unless ``restart``.
 
     Raises
     ------
-    InputError: as ``open_fits``.
+    InputError: as ``open_fits``, or an unknown structure to refit.
     """
     keep_memory()
     keep_programs()
     opened, work = open_fits(fits), None
+    known = [x.name for x in opened if x.without == NOTHING]
+    for name in refit:
+        if name not in (*known, ALL):
+            raise input_error(
+                "--refit", f"{shown(name)} is not among the fits", "name one of them", allowed="; ".join((ALL, *known))
+            )
     if refit:
         made = [(str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in fits]
-        fingerprint = json.dumps({"fits": made, "draws": draws, "versions": posterior_file.versions()})
+        fingerprint = json.dumps(
+            {"fits": made, "draws": draws, "refit": list(refit), "versions": posterior_file.versions()}
+        )
         resume_or_begin(out, "comparison", fingerprint, TABLE, restart)
         work = out / UNFINISHED
-    found = read_fits(opened, draws, work)
+    found = read_fits(opened, draws, work, known if ALL in refit else refit)
     table = comparison_table({n: x.groups for n, x in found.items()}, {n: x.rows for n, x in found.items()})
     table = with_gaps(table, found)
     weights = {str(k): float(v) for k, v in table.groupby("structure", sort=False)["weight"].first().items()}

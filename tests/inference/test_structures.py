@@ -28,6 +28,7 @@ from mezikd.model.parameters import DECLARED
 from mezikd.model.structures import STRUCTURES
 from scipy.stats import norm
 
+KILL_FIT = str(built_in_fit() / "structures" / "kill.nc")
 MODELS = {
     "arrest": Model(),
     "kill": Model(structure="friberg"),
@@ -341,6 +342,7 @@ def test_fits_that_cannot_be_compared(tmp_path, capsys):
         (["fit", "--leave-out", "pfs"], ("--leave-out", "pfs", "progression and death")),
         (["compare", str(built_in_fit())], ("FITS", "one fit")),
         (["compare", *2 * [str(built_in_fit())]], ("second fit of the structure 'arrest'", "name one")),
+        (["compare", str(built_in_fit()), KILL_FIT, "--refit", "spring"], ("--refit", "'spring'", "all; arrest; kill")),
         (["compare", *2 * [str(built_in_fit())], "--draws", "5"], ("--draws", "40 to 100000")),
         (["predict", "--structure", "spring", "--dose", "0.6"], ("--structure", "'spring'", "arrest")),
     ],
