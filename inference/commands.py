@@ -17,6 +17,7 @@ from .commands_sensitivity import sensitivity
 from .commands_simulate import simulate
 from .commands_structures import compare
 from .commands_tables import tables
+from .devices import use_device
 from .errors import InputError, input_error, one_line, system_error
 from .patient_settings import has_tables, with_patient_overrides
 from .places import built_in_fit, find_posterior
@@ -84,6 +85,7 @@ def fit(
             "'progression and death', 'treatment and follow-up'."
         ),
     ] = None,
+    device: Annotated[str, typer.Option(help="Processor: cpu, gpu, or auto (a GPU where there is one).")] = "auto",
 ) -> None:
     """Fit the model to the reported numbers of a trial, or to patients' own tables: fit.toml with a section [tables].
 
@@ -105,6 +107,7 @@ def fit(
     overrides: dict[str, int | str] = {name: value for name, value in given.items() if value is not None}
     folder = built_in_fit() if folder is None else folder
     with writing_to(out):
+        use_device(device)
         if has_tables(folder):
             passed = _fit_patients(folder, out, overrides, restart)
         else:
