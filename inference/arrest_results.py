@@ -14,7 +14,7 @@ import xarray as xr
 from mezikd.model.parameters import free
 from scipy.stats import norm
 
-from .arrest_settings import EFFECTS, ArrestFit
+from .arrest_settings import EFFECTS, SDS, ArrestFit
 from .arrest_target import ArrestInputs, ArrestTarget, Lanes
 from .diagnostics import Diagnostics
 from .importance import TRUSTED
@@ -127,7 +127,7 @@ def parameter_table(tree: xr.DataTree, target: ArrestTarget, shrinkage: np.ndarr
     posterior = tree["posterior"].to_dataset()
     estimated = free(target.declared)
     mcse = az.mcse(posterior[[p.name for p in estimated]])
-    of_effect = dict(zip(("exposure_sd", "anc0_sd", "maturation_sd", "progression_frailty_sd"), shrinkage, strict=True))
+    of_effect: dict[str, float] = dict(zip(SDS, shrinkage, strict=True))
     lines = []
     for p in estimated:
         x = posterior[p.name].to_numpy().ravel()

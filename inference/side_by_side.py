@@ -7,6 +7,7 @@ lengths in Hamiltonian Monte Carlo": ChEES-HMC). How long they are is found in s
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from .processor import compiler_options
 from .sampler import BLOCK
 
+Numbers = np.ndarray | Array
 DIVERGENT = 1000.0
 """Error of the energy beyond which a trajectory diverges, as in Stan and numpyro."""
 LogDensities = Callable[[Any, Any], jax.Array]
@@ -26,10 +28,10 @@ LogDensities = Callable[[Any, Any], jax.Array]
 class Scale(NamedTuple):
     """Coordinates u in which the target is about standard normal: z = centre + (whiten u, spread u)."""
 
-    centre: Float[Array, "coordinates"]
-    whiten: Float[Array, "shared shared"]
+    centre: Float[Numbers, "coordinates"]
+    whiten: Float[Numbers, "shared shared"]
     """Of the first coordinates, those that patients share."""
-    spread: Float[Array, "own"]
+    spread: Float[Numbers, "own"]
     """Of each of the others."""
 
     def to_z(self, u):
@@ -47,11 +49,11 @@ class Scale(NamedTuple):
 class Place(NamedTuple):
     """Where all chains are."""
 
-    key: Array
-    u: Float[Array, "chains coordinates"]
-    value: Float[Array, "chains"]
+    key: Numbers
+    u: Float[Numbers, "chains coordinates"]
+    value: Float[Numbers, "chains"]
     """Log-density."""
-    slope: Float[Array, "chains coordinates"]
+    slope: Float[Numbers, "chains coordinates"]
     """Its gradient in u."""
 
 
@@ -126,23 +128,21 @@ class SideBySide:
 
             return jax.lax.scan(one, place, steps)
 
-        def shape(*n):
-            return jax.ShapeDtypeStruct(n, jnp.float64)
-
-        scale = Scale(shape(coordinates), shape(shared, shared), shape(coordinates - shared))
+        zeros: Any = partial(jax.ShapeDtypeStruct, dtype=jnp.float64)
+        scale = Scale(zeros((coordinates,)), zeros((shared, shared)), zeros((coordinates - shared,)))
         key = jax.eval_shape(lambda: jax.random.PRNGKey(0))
-        place = Place(key, shape(chains, coordinates), shape(chains), shape(chains, coordinates))
+        place = Place(key, zeros((chains, coordinates)), zeros((chains,)), zeros((chains, coordinates)))
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), data)
         lengths = jax.ShapeDtypeStruct((BLOCK,), jnp.int64)
         compiled = jax.jit(block, compiler_options=compiler_options())
-        self._block = compiled.lower(place, lengths, shape(), scale, shapes).compile()
+        self._block = compiled.lower(place, lengths, zeros(()), scale, shapes).compile()
 
     def advance(self, place: Place, steps: np.ndarray, step_size: float, scale: Scale, data) -> tuple[Place, Block]:
         """Return the places ``BLOCK`` transitions later, of ``steps`` leapfrog steps each, and what lies between."""
         given = jnp.asarray(steps, jnp.int64), jnp.asarray(float(step_size)), jax.tree.map(jnp.asarray, scale), data
         place, out = self._block(jax.tree.map(jnp.asarray, place), *given)
-        sizes = np.full(len(steps), float(step_size))
-        return jax.tree.map(np.asarray, place), Block(*(np.asarray(x) for x in out), np.asarray(steps), sizes)
+        told = *out, steps, np.full(len(steps), float(step_size))
+        return jax.tree.map(np.asarray, place), Block(*(np.asarray(x) for x in told))
 
     def at(self, key, u: np.ndarray, scale: Scale, data) -> Place:
         """Return the place at ``u``: a block of trajectories without steps finds value and slope from any place."""

@@ -28,32 +28,33 @@ from .individuals import Individuals
 from .infection import daily_ratio
 
 LEAST = 1e-300
+Numbers = np.ndarray | Array
 
 
 class Ledger(NamedTuple):
     """What was given to each patient and what happened; a lane is a patient. Times in days from study day 1."""
 
-    dose: Float[np.ndarray, "weeks 7 lanes"]
+    dose: Float[Numbers, "weeks 7 lanes"]
     """mg, taken at the start of the day."""
-    stop: Float[np.ndarray, "lanes"]
+    stop: Float[Numbers, "lanes"]
     """End of treatment; beyond all weeks while it goes on."""
-    infection: Float[np.ndarray, "lanes"]
+    infection: Float[Numbers, "lanes"]
     """Time of the first severe infection, or until which none was seen; 0 where nothing is known."""
-    infected: Float[np.ndarray, "lanes"]
+    infected: Float[Numbers, "lanes"]
     """1 where there was one."""
-    progression: Float[np.ndarray, "lanes"]
+    progression: Float[Numbers, "lanes"]
     """The same of progression."""
-    progressed: Float[np.ndarray, "lanes"]
+    progressed: Float[Numbers, "lanes"]
 
 
 class Counts(NamedTuple):
     """Neutrophil counts, padded to the patient with most."""
 
-    day: Int[np.ndarray, "lanes counts"]
+    day: Int[Numbers, "lanes counts"]
     """Before the dose of this day, 0 the first."""
-    log_value: Float[np.ndarray, "lanes counts"]
+    log_value: Float[Numbers, "lanes counts"]
     """Log of 10^9/L."""
-    there: Float[np.ndarray, "lanes counts"]
+    there: Float[Numbers, "lanes counts"]
     """1 for a count, 0 for padding."""
 
 
@@ -126,9 +127,10 @@ def follow(ind: Individuals, r: Rates, ledger: Ledger, structure: Any, steps: in
 def of_counts(f: Followed, ind: Individuals, r: Rates, counts: Counts) -> Float[Array, "lanes"]:
     """Return the log-likelihood of each lane's counts, as densities of the count."""
     who = np.arange(counts.day.shape[0])[:, None]
-    x = counts.log_value - ind.log_anc0[:, None] - f.log_blood[counts.day, who]
+    log_value = jnp.asarray(counts.log_value)
+    x = log_value - ind.log_anc0[:, None] - f.log_blood[counts.day, who]
     sigma = r.sigma[:, None]
-    each = -0.5 * (x / sigma) ** 2 - jnp.log(sigma) - 0.5 * jnp.log(2.0 * jnp.pi) - counts.log_value
+    each = -0.5 * (x / sigma) ** 2 - jnp.log(sigma) - 0.5 * jnp.log(2.0 * jnp.pi) - log_value
     return (each * counts.there).sum(axis=1)
 
 

@@ -94,8 +94,11 @@ class Dose(NamedTuple):
     """Row from which it no longer counts."""
 
 
-def _columns(r: Records) -> Dose:
-    """Return every dose of one patient, further doses (ADDL) among them, in row order: arrays for the fields."""
+def _columns(r: Records) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return every dose of one patient, further doses (ADDL) among them, in row order.
+
+    ``fields doses``, the first five fields of ``Dose``; its row; the row from which it no longer counts.
+    """
     evid, size = np.asarray(r.evid), len(r.time)
     wiping = np.isin(evid, (RESET, RESET_AND_DOSE)) | ((evid == DOSE) & (np.asarray(r.ss) == SS_RESET))
     wipes = np.append(np.flatnonzero(wiping), size)
@@ -107,20 +110,14 @@ def _columns(r: Records) -> Dose:
     duration = np.where(infusion, r.amt[row] / np.where(infusion, r.rate[row], 1.0), 0.0)
     interval = np.where((np.asarray(r.ss)[row] != 0) & (number == 0), r.ii[row], 0.0)
     end = wipes[np.searchsorted(wipes, row, side="right")] if len(row) else row
-    return Dose(
-        r.time[row] + number * r.ii[row],
-        r.amt[row],
-        duration,
-        interval,
-        (np.asarray(r.cmt)[row] == CENTRAL) * 1.0,
-        row,
-        end,
-    )  # type: ignore[arg-type]
+    time, central = r.time[row] + number * r.ii[row], np.asarray(r.cmt)[row] == CENTRAL
+    return np.array([time, r.amt[row], duration, interval, central], float), row, end
 
 
 def doses(r: Records) -> list[Dose]:
     """Return every dose of one patient, further doses (ADDL) among them, in row order."""
-    return [Dose(*x) for x in zip(*(np.asarray(c).tolist() for c in _columns(r)), strict=True)]
+    fields, row, wiped = (c.tolist() for c in _columns(r))
+    return [Dose(*x) for x in zip(*fields, row, wiped, strict=True)]
 
 
 def schedule(patients: list[Records]) -> Schedule:
@@ -134,12 +131,11 @@ def schedule(patients: list[Records]) -> Schedule:
         check(r)
     every = [_columns(r) for r in patients]
     rows = [np.flatnonzero(np.asarray(r.evid) == OBSERVATION) for r in patients]
-    shape = len(patients), max(1, *(len(d.row) for d in every)), max(1, *(len(x) for x in rows))  # type: ignore[arg-type]
+    shape = len(patients), max(1, *(len(row) for _, row, _ in every)), max(1, *(len(x) for x in rows))
     arrays = np.zeros((5, shape[0], shape[1]))
     at, seen = np.zeros((shape[0], shape[2])), np.zeros((shape[0], shape[2], shape[1]))
-    for p, (r, given, observed) in enumerate(zip(patients, every, rows, strict=True)):
-        row, wiped = np.asarray(given.row), np.asarray(given.wiped_at)
-        arrays[:, p, : len(row)] = given[:5]
+    for p, (r, (fields, row, wiped), observed) in enumerate(zip(patients, every, rows, strict=True)):
+        arrays[:, p, : len(row)] = fields
         # A further dose (ADDL) at the time of a row comes before it, as NONMEM orders it.
         now = observed[:, None]
         seen[p, : len(observed), : len(row)] = (row < now) & (now < wiped)

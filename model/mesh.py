@@ -7,10 +7,11 @@ equal times, as in dosing_events.py: an observation in a row before a dose reads
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from .dosing_events import OBSERVATION, RESET, RESET_AND_DOSE, Records, Unsupported, check, doses
 
+Numbers = np.ndarray | Array
 NOTHING = 1e-9
 """Length in h of a step that is none: padding, or between two records of one time."""
 _FURTHER, _IN_ROW, _END = 0, 1, 2
@@ -20,28 +21,28 @@ _FURTHER, _IN_ROW, _END = 0, 1, 2
 class Mesh(NamedTuple):
     """Steps of all patients; those with fewer end in steps of no length."""
 
-    length: Float[np.ndarray, "steps patients"]
+    length: Float[Numbers, "steps patients"]
     """h."""
-    to_depot: Float[np.ndarray, "steps patients"]
+    to_depot: Float[Numbers, "steps patients"]
     """Amount that a step begins with."""
-    to_central: Float[np.ndarray, "steps patients"]
-    rate: Float[np.ndarray, "steps patients"]
+    to_central: Float[Numbers, "steps patients"]
+    rate: Float[Numbers, "steps patients"]
     """Of infusion during the step, amount/h."""
-    keep: Float[np.ndarray, "steps patients"]
+    keep: Float[Numbers, "steps patients"]
     """0 where a reset begins the step."""
-    start: Float[np.ndarray, "steps patients"]
+    start: Float[Numbers, "steps patients"]
     """Time at which the step begins, h."""
-    kind: Int[np.ndarray, "steps"]
+    kind: Int[Numbers, "steps"]
     """Which of ``kinds`` the step is, for all patients."""
-    kinds: Float[np.ndarray, "kinds patients"]
+    kinds: Float[Numbers, "kinds patients"]
     """Distinct rows of ``length``: what depends on the length alone is computed once for each."""
 
 
 class Read(NamedTuple):
     """Where in the mesh an observation lies."""
 
-    step: Int[np.ndarray, "patients observations"]
-    elapsed: Float[np.ndarray, "patients observations"]
+    step: Int[Numbers, "patients observations"]
+    elapsed: Float[Numbers, "patients observations"]
     """Time since that step began, h."""
 
 
@@ -157,5 +158,6 @@ def mesh(patients: list[Records], first: float, largest: float) -> tuple[Mesh, R
         arrays[5, len(table) :, p] = table[-1, 5] + table[-1, 0]
         for j, (k, t) in enumerate(within):
             step[p, j], elapsed[p, j] = k, t
-    kinds, kind = np.unique(arrays[0].round(9), axis=0, return_inverse=True)
-    return Mesh(*arrays, kind.ravel(), kinds), Read(step, elapsed)
+    length, to_depot, to_central, rate, keep, start = arrays
+    kinds, kind = np.unique(length.round(9), axis=0, return_inverse=True)
+    return Mesh(length, to_depot, to_central, rate, keep, start, kind.ravel(), kinds), Read(step, elapsed)

@@ -17,10 +17,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from numpyro.distributions import LKJCholesky
 from numpyro.distributions.transforms import CorrCholeskyTransform
 
+Numbers = np.ndarray | Array
 _CORRELATION = CorrCholeskyTransform()
 
 
@@ -55,9 +57,9 @@ def root_to_coordinates(root):
 class Information(NamedTuple):
     """What each patient's data say of its own parameters, about: log-likelihood a'b - a'H a / 2 at a = log p + eta."""
 
-    matrix: Float[Array, "patients effects effects"]
+    matrix: Float[Numbers, "patients effects effects"]
     """H: positive semi-definite; 0 for a patient of whom nothing is known yet."""
-    vector: Float[Array, "patients effects"]
+    vector: Float[Numbers, "patients effects"]
     """b."""
 
 

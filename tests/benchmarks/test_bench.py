@@ -90,10 +90,10 @@ def test_kept_memory(rows):
     """The gradient before and after the C library is told to keep memory between calls: first, since it stays told."""
     target = built_in_target(PATIENTS, PATIENTS // 2)
     z, gradient = jnp.zeros(len(free(target.parameters))), jax.jit(jax.value_and_grad(target.log_density))
-    (before,) = median_ms(lambda: gradient(z))
+    (before,) = median_ms(lambda: gradient(z, target.data))
     if not keep_memory():
         pytest.skip("not glibc: nothing to tell")
-    (after,) = median_ms(lambda: gradient(z))
+    (after,) = median_ms(lambda: gradient(z, target.data))
     case = "log-density gradient, memory kept between calls"
     rows.append((case, PATIENTS, f"{after:.2f}", "given back", f"{before:.2f}", f"{before / after:.2f}"))
 
@@ -102,13 +102,13 @@ def test_kept_memory(rows):
 def test_log_density(rows, size):
     """Value and gradient at the prior median; ``size`` virtual patients and half as many of Kd."""
     target = built_in_target(size, size // 2)
-    z = jnp.zeros(len(free(target.parameters)))
+    z, data = jnp.zeros(len(free(target.parameters))), target.data
     value, gradient = jax.jit(target.log_density), jax.jit(jax.value_and_grad(target.log_density))
-    value_ms, gradient_ms = median_ms(lambda: value(z), lambda: gradient(z), rounds=2 * ROUNDS)
+    value_ms, gradient_ms = median_ms(lambda: value(z, data), lambda: gradient(z, data), rounds=2 * ROUNDS)
     rows.append(("log-density value", size, f"{value_ms:.2f}", "", "", ""))
     ratio = f"{gradient_ms / value_ms:.2f}"
     rows.append(("log-density gradient", size, f"{gradient_ms:.2f}", "value", f"{value_ms:.2f}", ratio))
-    assert np.isfinite(gradient(z)[0])
+    assert np.isfinite(gradient(z, data)[0])
 
 
 def test_main_fit(rows, tmp_path):

@@ -198,9 +198,8 @@ def test_figures_are_drawn_from_the_file_alone(tmp_path):
     shutil.copy(built_in_fit() / "posterior.nc", tmp_path / "alone.nc")
     assert run(["report", str(tmp_path / "alone.nc"), "--out", str(tmp_path / "out")]) == DONE
     images = Page((tmp_path / "out" / "report.html").read_text("utf-8")).of("img")
-    shipped = {p.read_bytes() for p in (built_in_fit() / "figures").glob("*.png")}
     drawn = {base64.b64decode(str(i["src"]).split(",")[1]) for i in images}
-    assert len(drawn) == len(shipped) == 6 and all(len(x) > 50_000 for x in drawn)
+    assert len(drawn) == 6 and all(len(x) > 50_000 for x in drawn)
 
 
 def test_groups_of_predictions(tmp_path):

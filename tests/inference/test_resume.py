@@ -58,8 +58,8 @@ def dies_at(step: int, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def short():
-    """folder -> draws of two short chains, which go on once because they mix too slowly; compiled once."""
+def short(tmp_path_factory):
+    """folder -> draws of two short chains, which go on once because they mix too slowly; compiled before it is returned."""
     scale = np.array([1.0, 0.5, 2.0])
 
     def log_density(z, root):
@@ -72,7 +72,12 @@ def short():
     settings = SamplerSettings(chains=2, warmup=75, draws=25, more_draws=25, seed=3)
     sampler = Sampler(log_density, 3, jnp.eye(2), settings)
     geometry = Geometry(jnp.zeros(3), jnp.diag(jnp.asarray(scale)), jnp.eye(2))
-    return lambda folder: sample(sampler, geometry, gradient, folder, np.asarray, QUIET).draws
+
+    def run(folder):
+        return sample(sampler, geometry, gradient, folder, np.asarray, QUIET).draws
+
+    run(tmp_path_factory.mktemp("compiled"))  # programs that JAX keeps on disk are no changes of files of the run
+    return run
 
 
 def bytes_of(draws) -> list[bytes]:
@@ -83,9 +88,8 @@ def test_chains_killed_at_every_change_of_a_file(short, tmp_path, monkeypatch):
     (tmp_path / "whole").mkdir()
     with dies_at(10**9, monkeypatch) as count:
         whole = bytes_of(short(tmp_path / "whole"))
-    assert count.steps == 2 * 2 * (
-        2 + 1 + 2
-    )  # write and name; chains; blocks of pilot, adaptation, draws and more draws
+    # Write and name; chains; blocks of pilot, adaptation, draws and more draws.
+    assert count.steps == 2 * 2 * (2 + 1 + 2)
     left = set()
     for step in range(1, count.steps + 1):
         folder = tmp_path / str(step)
