@@ -1,6 +1,6 @@
 """Structures compared: how well each predicts reported numbers that it has not seen, and their stacked mixture."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -99,14 +99,17 @@ def _differences(elpd: np.ndarray, best: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def comparison_table(
-    groups: Mapping[str, Mapping[str, LeftOut]], rows: Mapping[str, Mapping[str, LeftOut]]
+    groups: Mapping[str, Mapping[str, LeftOut]],
+    rows: Mapping[str, Mapping[str, LeftOut]],
+    unmixed: Collection[str] = (),
 ) -> pd.DataFrame:
     """Return structures.csv from the elpd of each group and of each row, by structure.
 
     The line 'groups' of a structure sums over groups left out one at a time, the line 'rows' over rows left out one at a
     time; then come the groups. ``difference`` is to the structure with the largest sum over groups, ``difference_se`` is
     sqrt(n x variance over the n groups or rows): with five groups it is rough, and rows share patients. ``fits_equally``
-    as ``equal``; ``weight`` is the stacking weight over groups among those.
+    as ``equal``; ``weight`` is the stacking weight over groups among those, 0 for the ``unmixed``: a fit that misses the
+    convergence gate does not predict by default.
     """
     names = list(groups)
 
@@ -118,7 +121,10 @@ def comparison_table(
     difference, error = _differences(by_group, best)
     same = equal(difference, error)
     weights = np.zeros(len(names))
-    weights[same] = stacked(by_group[:, same])
+    weighed = same & ~np.isin(names, list(unmixed))
+    if not weighed.any():
+        weighed = same
+    weights[weighed] = stacked(by_group[:, weighed])
     row_difference, row_error = _differences(by_row, best)
     lines = []
     for i, name in enumerate(names):

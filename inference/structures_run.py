@@ -280,7 +280,8 @@ def run_structures(fits: list[Path], out: Path, draws: int, refit: Sequence[str]
         resume_or_begin(out, "comparison", fingerprint, TABLE, restart)
         work = out / UNFINISHED
     found = read_fits(opened, draws, work, known if ALL in refit else refit)
-    table = comparison_table({n: x.groups for n, x in found.items()}, {n: x.rows for n, x in found.items()})
+    by_group, by_row = {n: x.groups for n, x in found.items()}, {n: x.rows for n, x in found.items()}
+    table = comparison_table(by_group, by_row, [n for n, x in found.items() if x.max_rhat > MAX_RHAT])
     table = with_gaps(table, found)
     weights = {str(k): float(v) for k, v in table.groupby("structure", sort=False)["weight"].first().items()}
     predictions = prediction_table({n: x.quantities for n, x in found.items()}, weights)
@@ -305,6 +306,6 @@ def run_structures(fits: list[Path], out: Path, draws: int, refit: Sequence[str]
     for name, read in found.items():
         if read.max_rhat > MAX_RHAT:
             console.print(
-                f"mezikd: warning: {name}: R-hat {read.max_rhat:.3f}, above {MAX_RHAT}: its numbers are rough"
+                f"mezikd: warning: {name}: R-hat {read.max_rhat:.3f}, above {MAX_RHAT}: its numbers are rough, and it has no weight"
             )
     console.print(f"as good as the best: {'; '.join(fit_equally(table))}")

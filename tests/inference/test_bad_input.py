@@ -210,7 +210,7 @@ SETTINGS: dict[str, tuple[Edit, tuple[str, ...]]] = {
         ("line 17", "`regimen.dose_mg` is missing", "under [regimen]"),
     ),
     "missing section": (swap("[trial.kd]", "[trial.kd2]"), ("`trial.kd` is missing",)),
-    "not TOML": (swap("draws = 300", "draws 300"), ("line 45", "not TOML", "key = value")),
+    "not TOML": (swap("draws = 400", "draws 300"), ("line 45", "not TOML", "key = value")),
     "number as text": (
         swap("chains = 4", 'chains = "4"'),
         ("`sampler.chains`", "'4'", "1 to 64", "chains = 4"),
