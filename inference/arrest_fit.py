@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax
@@ -13,20 +12,18 @@ from . import arrest_results as results
 from .arrest_problem import build, read_tables
 from .arrest_settings import ArrestFit
 from .arrest_start import find_arrest_start
-from .diagnostics import diagnose
-from .figures_patients import individual_fits, predictive_check
 from .files import load_pickle, save_pickle
 from .patient_fit import console
+from .patient_output import diagnosed, publish_patient_fit
 from .patient_results import digest, left_out
 from .patient_start import Gradient, scale_of
 from .places import POSTERIOR
-from .posterior_file import device_name, save, versions
+from .posterior_file import versions
 from .processor import keep_memory
-from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
+from .results_folder import UNFINISHED, resume_or_begin
 from .sampler import SamplerSettings, in_background
 from .side_by_side import SideBySide
 from .side_by_side_run import sample_side_by_side
-from .spreadsheet import inert
 
 
 def run_arrest_fit(folder: Path, out: Path, settings: ArrestFit, restart: bool) -> bool:
@@ -66,38 +63,18 @@ def run_arrest_fit(folder: Path, out: Path, settings: ArrestFit, restart: bool) 
     console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
     sampled = sample_side_by_side(sampler, s, scale_of(start, target.shared_size), data, work, console)
     console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
-    draws = sampled.draws
-    tree = results.build_tree(target, data, tables, draws, folder, settings, time.perf_counter() - begin)
-    diagnostics = diagnose(
-        tree["posterior"].to_dataset(),
-        draws.energy,
-        draws.diverging,
-        seconds=0.0,
-        gradient_ms=1e3 * sampled.cpu_seconds / max(sampled.gradients, 1),
-        gradients=sampled.gradients + int(start.gradients),
-        virtual_patients=0,
-        device=device_name(),
-        draws=draws.z.shape[1],
-        chains=s.chains,
-        mean_steps=float(draws.steps.mean()),
-        sampling_seconds=sampled.seconds,
-        sampling_cpu_seconds=sampled.cpu_seconds,
+    tree = results.build_tree(target, data, tables, sampled.draws, folder, settings, time.perf_counter() - begin)
+    parameters, loo = results.parameter_table(tree, target, start.shrinkage), left_out(tree)
+    diagnostics = publish_patient_fit(
+        out,
+        begin,
+        diagnosed(tree["posterior"].to_dataset(), sampled, int(start.gradients)),
+        tree,
+        tables,
+        parameters,
+        {"patients": results.patient_table(tree), "loo": loo},
+        lambda d: results.summary_text(settings, data, d, parameters, loo),
     )
-    new = new_results(out)
-    individual_fits(tree, tables, new / "figures")
-    predictive_check(tree, tables, new / "figures")
-    parameters = results.parameter_table(tree, target, start.shrinkage)
-    patients, loo = results.patient_table(tree), left_out(tree)
-    diagnostics = replace(diagnostics, seconds=time.perf_counter() - begin)
-    (new / "diagnostics.json").write_text(json.dumps(asdict(diagnostics), indent=1) + "\n")
-    parameters.to_csv(new / "parameters.csv", index=False, float_format="%.5g")
-    inert(patients).to_csv(new / "patients.csv", index=False, float_format="%.5g")
-    inert(loo).to_csv(new / "loo.csv", index=False, float_format="%.4g")
-    text = results.summary_text(settings, data, diagnostics, parameters, loo)
-    (new / "summary.md").write_text(text, "utf-8")
-    save(tree, new / POSTERIOR)
-    publish(out, last=POSTERIOR)
-    drop_unfinished(out)
     console.print(f"gate: {diagnostics.gate} {diagnostics.failed}".rstrip())
     console.print(f"{out / 'summary.md'} ({diagnostics.seconds:.0f} s)")
     return diagnostics.gate == "pass"

@@ -1,8 +1,5 @@
 """What a fit of the arrest model to single patients gives: the file of draws, tables, summary."""
 
-import json
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import arviz as az
@@ -19,8 +16,7 @@ from .arrest_target import ArrestInputs, ArrestTarget, Lanes
 from .diagnostics import Diagnostics
 from .importance import TRUSTED
 from .patient_data import PatientData
-from .patient_results import KIND, PREDICTED, digest
-from .posterior_file import FORMAT, PACKAGES, device_name
+from .patient_results import PREDICTED, attributes
 from .sampler import Draws
 from .summary import MOVED, QUANTILES
 
@@ -108,17 +104,7 @@ def build_tree(
             "observed_data": xr.Dataset(observed, coords=who),
         }
     )  # fmt: skip
-    tree.attrs.update(
-        mezikd_format=FORMAT,
-        kind=KIND,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=seconds,
-        seed=settings.sampler.seed,
-        device=device_name(),
-        versions=json.dumps({p: metadata.version(p) for p in PACKAGES}),
-        settings=settings.model_dump_json(),
-        tables_sha256=digest(folder / settings.tables.file),
-    )
+    tree.attrs.update(attributes(settings, folder / settings.tables.file, seconds))
     return tree
 
 

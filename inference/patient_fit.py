@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax
@@ -12,23 +11,21 @@ from mezikd.model.dosing_events import Unsupported
 from rich.console import Console
 
 from . import patient_results as results
-from .diagnostics import diagnose
 from .errors import input_error
-from .figures_patients import individual_fits, predictive_check
 from .files import load_pickle, save_pickle
+from .patient_output import diagnosed, publish_patient_fit
 from .patient_problem import build
 from .patient_settings import PatientFit
 from .patient_start import Gradient, find_start, scale_of
 from .patient_tables import read_patients
 from .places import POSTERIOR
-from .posterior_file import device_name, save, versions
+from .posterior_file import versions
 from .processor import keep_memory
-from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
+from .results_folder import UNFINISHED, resume_or_begin
 from .sampler import Geometry, Sampler, SamplerSettings, in_background
 from .sampling import sample
 from .side_by_side import SideBySide
 from .side_by_side_run import sample_side_by_side
-from .spreadsheet import inert
 
 console = Console(stderr=True, highlight=False, markup=False)
 
@@ -103,39 +100,18 @@ def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool
         geometry = Geometry(jnp.asarray(start.x), jnp.asarray(start.whiten), data)
         sampled = sample(sampler, geometry, gradient, work, np.asarray, console)
     console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
-    draws = sampled.draws
-    tree = results.build_tree(target, data, tables, draws, folder, settings, time.perf_counter() - begin)
-    diagnostics = diagnose(
-        results.sampled(tree),
-        draws.energy,
-        draws.diverging,
-        seconds=0.0,
-        gradient_ms=1e3 * sampled.cpu_seconds / max(sampled.gradients, 1),
-        gradients=sampled.gradients + int(start.gradients),
-        virtual_patients=0,
-        device=device_name(),
-        draws=draws.z.shape[1],
-        chains=s.chains,
-        mean_steps=float(draws.steps.mean()),
-        sampling_seconds=sampled.seconds,
-        sampling_cpu_seconds=sampled.cpu_seconds,
+    tree = results.build_tree(target, data, tables, sampled.draws, folder, settings, time.perf_counter() - begin)
+    parameters, loo = results.parameter_table(tree, target, start.shrinkage), results.left_out(tree)
+    diagnostics = publish_patient_fit(
+        out,
+        begin,
+        diagnosed(results.sampled(tree), sampled, int(start.gradients)),
+        tree,
+        tables,
+        parameters,
+        {"patients": results.patient_table(tree), "loo": loo},
+        lambda d: results.summary_text(settings, target, tables, d, parameters, loo),
     )
-    new = new_results(out)
-    individual_fits(tree, tables, new / "figures")
-    predictive_check(tree, tables, new / "figures")
-    parameters = results.parameter_table(tree, target, start.shrinkage)
-    patients = results.patient_table(tree)
-    loo = results.left_out(tree)
-    diagnostics = replace(diagnostics, seconds=time.perf_counter() - begin)
-    (new / "diagnostics.json").write_text(json.dumps(asdict(diagnostics), indent=1) + "\n")
-    parameters.to_csv(new / "parameters.csv", index=False, float_format="%.5g")
-    inert(patients).to_csv(new / "patients.csv", index=False, float_format="%.5g")
-    inert(loo).to_csv(new / "loo.csv", index=False, float_format="%.4g")
-    text = results.summary_text(settings, target, tables, diagnostics, parameters, loo)
-    (new / "summary.md").write_text(text, "utf-8")
-    save(tree, new / POSTERIOR)
-    publish(out, last=POSTERIOR)
-    drop_unfinished(out)
     console.print(f"gate: {diagnostics.gate} {diagnostics.failed}".rstrip())
     console.print(f"{out / 'summary.md'} ({diagnostics.seconds:.0f} s)")
     return diagnostics.gate == "pass"

@@ -35,6 +35,15 @@ def digest(path: Path) -> str:
     return hashlib.sha256(b"".join(f.read_bytes() for f in files if f.is_file())).hexdigest()
 
 
+def attributes(settings: Any, table: Path, seconds: float) -> dict[str, Any]:
+    """Return the attributes of the file of draws; ``table`` is the file or folder that was fitted."""
+    return {
+        "mezikd_format": FORMAT, "kind": KIND, "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": seconds, "seed": settings.sampler.seed, "device": device_name(), "versions": json.dumps(versions()),
+        "settings": settings.model_dump_json(), "tables_sha256": digest(table),
+    }  # fmt: skip
+
+
 def sampled(tree: xr.DataTree) -> xr.Dataset:
     """Return the posterior without what is fixed: what the gate looks at."""
     data = tree["posterior"].to_dataset()
@@ -125,17 +134,7 @@ def build_tree(
             "observed_data": xr.Dataset(observed, coords={"patient": list(tables.ids)}),
         }
     )  # fmt: skip
-    tree.attrs.update(
-        mezikd_format=FORMAT,
-        kind=KIND,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=seconds,
-        seed=settings.sampler.seed,
-        device=device_name(),
-        versions=json.dumps(versions()),
-        settings=settings.model_dump_json(),
-        tables_sha256=digest(folder / settings.tables.file),
-    )
+    tree.attrs.update(attributes(settings, folder / settings.tables.file, seconds))
     return tree
 
 

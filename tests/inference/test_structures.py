@@ -209,6 +209,8 @@ def test_comparison():
     assert whole.loc["bad", "difference"] == pytest.approx(-28.0) and whole.loc["bad", "weight"] == 0.0
     assert whole["weight"].sum() == pytest.approx(1.0) and whole.loc["good", "weight"] > whole.loc["near", "weight"] > 0
     assert whole["trusted"].tolist() == [True, False, True]
+    gated = comparison_table(groups, rows, unmixed=["near"]).groupby("structure")["weight"].first()
+    assert gated.to_dict() == {"good": 1.0, "near": 0.0, "bad": 0.0}  # a fit that missed the gate has none
     by_row = table[table["left_out"] == structures.ROWS].set_index("structure")
     half = np.tile(d, 2) / 2.0
     assert by_row.loc["near", "difference"] == pytest.approx(half.sum())

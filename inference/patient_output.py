@@ -1,0 +1,73 @@
+"""The end of a fit to patients' own data, whatever its structure: diagnostics of the draws, files that appear together."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from .diagnostics import Diagnostics, diagnose
+from .figures_patients import individual_fits, predictive_check
+from .patient_data import PatientData
+from .places import POSTERIOR
+from .posterior_file import device_name, save
+from .results_folder import drop_unfinished, new_results, publish
+from .sampling import Sampled
+from .spreadsheet import inert
+
+
+def diagnosed(posterior: xr.Dataset, sampled: Sampled, start_gradients: int) -> Diagnostics:
+    """Return the diagnostics of the draws, ``seconds`` still 0; a gradient's time is that of all cores."""
+    draws = sampled.draws
+    chains, length = draws.diverging.shape
+    return diagnose(
+        posterior,
+        draws.energy,
+        draws.diverging,
+        seconds=0.0,
+        gradient_ms=1e3 * sampled.cpu_seconds / max(sampled.gradients, 1),
+        gradients=sampled.gradients + start_gradients,
+        virtual_patients=0,
+        device=device_name(),
+        draws=length,
+        chains=chains,
+        mean_steps=float(draws.steps.mean()),
+        sampling_seconds=sampled.seconds,
+        sampling_cpu_seconds=sampled.cpu_seconds,
+    )
+
+
+def publish_patient_fit(
+    out: Path,
+    begin: float,
+    diagnostics: Diagnostics,
+    tree: xr.DataTree,
+    tables: PatientData,
+    parameters: pd.DataFrame,
+    by_patient: dict[str, pd.DataFrame],
+    summary: Callable[[Diagnostics], str],
+) -> Diagnostics:
+    """Write the results to ``out``, where they appear together, and return the diagnostics with the seconds since ``begin``.
+
+    Parameters
+    ----------
+    begin: the clock (``time.perf_counter``) when the fit began.
+    by_patient: tables with texts of the user's, by the name of their file.
+    summary: summary.md, given the diagnostics.
+    """
+    new = new_results(out)
+    individual_fits(tree, tables, new / "figures")
+    predictive_check(tree, tables, new / "figures")
+    parameters.to_csv(new / "parameters.csv", index=False, float_format="%.5g")
+    for name, table in by_patient.items():
+        inert(table).to_csv(new / f"{name}.csv", index=False, float_format="%.5g")
+    diagnostics = replace(diagnostics, seconds=time.perf_counter() - begin)
+    (new / "diagnostics.json").write_text(json.dumps(asdict(diagnostics), indent=1) + "\n")
+    (new / "summary.md").write_text(summary(diagnostics), "utf-8")
+    save(tree, new / POSTERIOR)
+    publish(out, last=POSTERIOR)
+    drop_unfinished(out)
+    return diagnostics
