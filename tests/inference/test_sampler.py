@@ -85,6 +85,10 @@ def test_draws_are_of_the_density_wanted_along_trajectories_of_another(corrected
     np.testing.assert_allclose(z.mean(axis=0), MEAN, atol=5 * np.sqrt(np.diag(COVARIANCE) / 600).max())
     np.testing.assert_allclose(np.cov(z.T), COVARIANCE, atol=0.35)
     np.testing.assert_allclose(density, [log_density(x, jnp.eye(2)) for x in z], rtol=1e-9, atol=1e-9)
+    # Also after a transition that was not accepted the slope is that of where the chain stands.
+    slope = np.concatenate([b.slope for b in blocks[4:]])[:100]
+    expected = [np.asarray(geometry.whiten).T @ rough_gradient(x)[1] for x in z[:100]]
+    np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-8)
     stayed = ~agreed[1:]
     np.testing.assert_array_equal(z[1:][stayed], z[:-1][stayed])
 
