@@ -66,6 +66,17 @@ def test_draws_are_of_the_target(sampled):
     assert sampled.draws.diverging.mean() < 0.01
 
 
+def test_energy_is_kept_to_second_order_in_the_step(sampler):
+    """One trajectory time, three steps: the acceptance error falls as the step's square, as only leapfrog's does."""
+    u = np.random.default_rng(5).standard_normal((CHAINS, 5)) * 0.3
+    lost = []
+    for steps in (20, 40, 80):
+        place = sampler.at(np.array([0, 7], np.uint32), u, SCALE, ON)
+        block = sampler.advance(place, np.full(BLOCK, steps), 1.0 / steps, SCALE, ON)[1]
+        lost.append(1.0 - block.accept.mean())
+    assert lost[0] < 0.02 and lost[1] < 0.4 * lost[0] and lost[2] < 0.4 * lost[1]
+
+
 def test_acceptance_is_what_was_asked_for(sampled):
     assert 0.75 < sampled.draws.accept.mean() < 0.97
     assert len(np.unique(sampled.draws.step_size)) == 1
