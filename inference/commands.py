@@ -81,7 +81,7 @@ def fit(
     leave_out: Annotated[
         str | None,
         typer.Option(
-            help="Predict a group of numbers from the others, for `compare`: neutropenia, dosing, infection, "
+            help="Fit without a group of numbers, to see how the others predict it: neutropenia, dosing, infection, "
             "'progression and death', 'treatment and follow-up'."
         ),
     ] = None,

@@ -17,11 +17,11 @@ def compare(
     ],
     draws: Annotated[int, typer.Option(help="Posterior draws of each, 40 to 100000.")] = 400,
     refit: Annotated[
-        list[str] | None,
+        bool,
         typer.Option(
-            help="A structure to fit again without each group whose k-hat is above 0.7, minutes each, or 'all'; repeatable."
+            "--refit", help="Fit again without each group whose k-hat is above 0.7: a minute a group and fit."
         ),
-    ] = None,
+    ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin refits anew instead of resuming.")] = False,
 ) -> None:
     """Compare structures by how they predict reported numbers left out, and show what each predicts.
@@ -31,7 +31,7 @@ def compare(
 
     Example: mezikd compare runs/successor2 runs/kill runs/no_memory --out runs/structures
 
-    Example: mezikd compare runs/successor2 runs/no_memory --refit all --out runs/structures
+    Example: mezikd compare runs/successor2 runs/no_memory --refit --out runs/structures
     """
     if len(fits) < 2:
         raise input_error("FITS", "one fit", "name two or more, of different structures")
@@ -41,4 +41,4 @@ def compare(
     with writing_to(out):
         from .structures_run import run_structures
 
-        run_structures(posteriors, out, draws, refit or (), restart)
+        run_structures(posteriors, out, draws, refit, restart)

@@ -54,6 +54,8 @@ class Compared:
         x = self.lines[name]
         if float(x["difference"]) == 0.0:
             return "the best by prediction of numbers left out"
+        if np.isnan(float(x["difference"])):
+            return "not compared: its fit misses the convergence gate"
         differs = f"; {x['differs']}" if isinstance(x["differs"], str) and x["differs"] else "; predicts about the same"
         return f"elpd {float(x['difference']):+.1f}{differs}"
 

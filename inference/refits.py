@@ -1,8 +1,8 @@
 """A fit again without one group of reported numbers: where importance weights cannot tell what it would have predicted.
 
 One compiled sampler serves all groups of a structure: a group is left out of the joint law that the log-density is given
-at run time. Chains begin at draws of the fit to all numbers, in coordinates whitened by these draws; the pilot then finds
-those of the wider posterior.
+at run time, or counts there with a power between 0 and 1. Chains begin at draws of the fit to all numbers, in coordinates
+whitened by these draws; the pilot then finds those of the wider posterior.
 """
 
 from functools import partial
@@ -21,23 +21,31 @@ from .pipeline import SingleGradient
 from .sampler import Geometry, Sampler, SamplerSettings
 from .sampling import sample
 
-CHAINS, WARMUP, DRAWS = 4, 75, 150
-"""Enough for a mean predictive density: its Monte Carlo error is well below the differences that matter."""
+CHAINS, WARMUP, DRAWS = 4, 75, 200
+"""Enough for a bridge (bridge.py): its Monte Carlo error is below the differences that matter, and told."""
 
 
-def silent(joint: Joint, members: np.ndarray) -> Joint:
-    """Return the joint law in which the scores that are ``members`` say nothing: the marginal of the others, same shape."""
+def with_power(joint: Joint, members: np.ndarray, power: float) -> Joint:
+    """Return the joint law in which the scores that are ``members`` count with a power, 0 (not at all) to 1, same shape.
+
+    The squared distance is (1 - power) that of the other scores + power that of all.
+    """
     keep = np.flatnonzero(~members)
-    part = part_of(joint, keep)
-    root = jnp.zeros(np.shape(joint.root)).at[np.ix_(keep, keep)].set(part.root)
-    return Joint(jnp.asarray(joint.mean), root, joint.trials)
+    part = np.asarray(part_of(joint, keep).root)
+    root = np.zeros(np.shape(joint.root))
+    root[np.ix_(keep, keep)] = part
+    if power > 0.0:
+        whole = np.asarray(joint.root)
+        precision = (1.0 - power) * root.T @ root + power * whole.T @ whole
+        root = np.linalg.cholesky(precision).T
+    return Joint(jnp.asarray(joint.mean), jnp.asarray(root), joint.trials)
 
 
 class Refit(NamedTuple):
-    """Draws without a group."""
+    """Draws in which a group counts with a power."""
 
     z: np.ndarray
-    """Prior-scaled, shape ``(draws, parameter)``."""
+    """Prior-scaled, by chain, shape ``(draws, parameter)``."""
     max_rhat: float
 
 
@@ -54,9 +62,12 @@ class Refitter:
         self._sampler = Sampler(target.sampled_log_density, z.shape[-1], self._data, settings, along)
         self._gradient = SingleGradient(target)
 
-    def without(self, members: np.ndarray, work: Path, console: Console) -> Refit:
-        """Return draws of the posterior without the scores that are ``members``; ``work`` keeps blocks as they come."""
-        data = self._data._replace(joint=silent(self._joint, members))
+    def sample(self, members: np.ndarray, power: float, work: Path, console: Console) -> Refit:
+        """Return draws of the posterior in which the scores that are ``members`` count with a power, 0 without them.
+
+        ``work`` keeps blocks as they come.
+        """
+        data = self._data._replace(joint=with_power(self._joint, members, power))
         centre, root = self._x.mean(axis=0), np.linalg.cholesky(np.cov(self._x.T))
         geometry = Geometry(jnp.asarray(centre), jnp.asarray(root), jax.tree.map(jnp.asarray, data))
         self._gradient.data = geometry.data

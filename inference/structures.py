@@ -1,11 +1,12 @@
 """Structures compared: how well each predicts reported numbers that it has not seen, and their stacked mixture."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from .bridge import ENOUGH, Level, bridged
 from .importance import TRUSTED, Weighted, smoothed
 from .likelihood import Joint, part_of
 from .power_scaling import log_likelihoods
@@ -20,8 +21,8 @@ PULL = 1.0
 Five groups whose elpd differ by less than their errors say little; with 0.1 a structure 1.9 behind had a weight of 0.06."""
 
 
-MIXED = 1.05
-"""R-hat up to which a mean over a refit's draws is trusted."""
+MIXED, EXACT = 1.1, 0.5
+"""R-hat and Monte Carlo error up to which a bridge (bridge.py) is trusted; the error counts chains that differ."""
 
 
 class LeftOut(NamedTuple):
@@ -32,12 +33,23 @@ class LeftOut(NamedTuple):
     khat: float
     """Of the importance weights; NaN where the posterior without the numbers was sampled."""
     rhat: float = 1.0
-    """Of those samples."""
+    """Largest of those samples."""
+    error: float = float("nan")
+    """Monte Carlo standard error of the elpd from them."""
+    overlap: float = 1.0
+    """Of the samples that overlap least."""
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the posterior without the numbers was sampled."""
+        return bool(np.isnan(self.khat))
 
     @property
     def trusted(self) -> bool:
         """Whether the elpd can be trusted."""
-        return not (self.khat > TRUSTED or self.rhat > MIXED)
+        if self.sampled:
+            return self.rhat <= MIXED and self.error <= EXACT and self.overlap >= ENOUGH
+        return self.khat <= TRUSTED
 
 
 def _log_density(scores: np.ndarray, joint: Joint) -> np.ndarray:
@@ -63,13 +75,10 @@ def left_out(scores: np.ndarray, joint: Joint, members: np.ndarray) -> LeftOut:
     return LeftOut(float(np.log(without.weights @ np.exp(density - density.max())) + density.max()), without.khat)
 
 
-def refitted(scores: np.ndarray, joint: Joint, members: np.ndarray, rhat: float) -> LeftOut:
-    """Return the elpd of the scores that are ``members`` from draws of a posterior that was fitted without them.
-
-    ``rhat`` is that of the draws.
-    """
-    density = _given_others(scores, joint, members)
-    return LeftOut(float(np.log(np.exp(density - density.max()).mean()) + density.max()), float("nan"), rhat)
+def refitted(levels: Sequence[Level], joint: Joint, members: np.ndarray) -> LeftOut:
+    """Return the elpd of the scores that are ``members`` from draws with them, without them and between (bridge.py)."""
+    found = bridged(levels, joint, members)
+    return LeftOut(found.elpd, float("nan"), max(x.rhat for x in levels), found.error, found.overlap)
 
 
 def stacked(elpd: np.ndarray, pull: float = PULL) -> np.ndarray:
@@ -109,7 +118,8 @@ def comparison_table(
     time; then come the groups. ``difference`` is to the structure with the largest sum over groups, ``difference_se`` is
     sqrt(n x variance over the n groups or rows): with five groups it is rough, and rows share patients. ``fits_equally``
     as ``equal``; ``weight`` is the stacking weight over groups among those, 0 for the ``unmixed``: a fit that misses the
-    convergence gate does not predict by default.
+    convergence gate does not predict by default. ``monte_carlo_error`` is that of the elpd where it was sampled. Groups that were sampled cannot be compared with weighted ones (their
+    elpd can be many units lower): such a structure's difference is NaN.
     """
     names = list(groups)
 
@@ -117,13 +127,15 @@ def comparison_table(
         return np.array([[found[n][part].elpd for n in names] for part in found[names[0]]])
 
     by_group, by_row = matrix(groups), matrix(rows)
-    best = int(by_group.sum(axis=0).argmax())
-    difference, error = _differences(by_group, best)
+    eligible = ~np.isin(names, list(unmixed))
+    if not eligible.any():
+        eligible[:] = True
+    best = int(np.where(eligible, by_group.sum(axis=0), -np.inf).argmax())
+    sampled = np.array([[groups[n][part].sampled for n in names] for part in groups[names[0]]])
+    comparable = (sampled == sampled[:, [best]]).all(axis=0)
+    difference, error = (np.where(comparable, x, np.nan) for x in _differences(by_group, best))
     same = equal(difference, error)
-    weights = np.zeros(len(names))
-    weighed = same & ~np.isin(names, list(unmixed))
-    if not weighed.any():
-        weighed = same
+    weights, weighed = np.zeros(len(names)), same & eligible
     weights[weighed] = stacked(by_group[:, weighed])
     row_difference, row_error = _differences(by_row, best)
     lines = []
@@ -131,18 +143,19 @@ def comparison_table(
         shared = bool(same[i]), weights[i]
 
         def whole(label: str, elpd: np.ndarray, d: float, se: float, parts, name=name, i=i, shared=shared):
-            worst = max((x.khat for x in parts.values() if not np.isnan(x.khat)), default=np.nan)
-            refits = sum(np.isnan(x.khat) for x in parts.values())
+            worst = max((x.khat for x in parts.values() if not x.sampled), default=np.nan)
+            errors = [x.error for x in parts.values() if x.sampled]
+            error = float(np.sqrt(np.square(errors).sum())) if errors else np.nan
             trusted = all(x.trusted for x in parts.values())
-            return (name, label, elpd[:, i].sum(), d, se, worst, trusted, refits, *shared)
+            return (name, label, elpd[:, i].sum(), error, d, se, worst, trusted, len(errors), *shared)
 
         lines.append(whole(GROUPS, by_group, difference[i], error[i], groups[name]))
         lines.append(whole(ROWS, by_row, row_difference[i], row_error[i], rows[name]))
         for j, (group, x) in enumerate(groups[name].items()):
-            d = by_group[j, i] - by_group[j, best]
-            lines.append((name, group, x.elpd, d, np.nan, x.khat, x.trusted, int(np.isnan(x.khat)), *shared))
+            d = by_group[j, i] - by_group[j, best] if comparable[i] else np.nan
+            lines.append((name, group, x.elpd, x.error, d, np.nan, x.khat, x.trusted, int(x.sampled), *shared))
     columns = [
-        "structure", "left_out", "elpd", "difference", "difference_se", "khat", "trusted", "refits", "fits_equally",
+        "structure", "left_out", "elpd", "monte_carlo_error", "difference", "difference_se", "khat", "trusted", "refits", "fits_equally",
         "weight",
     ]  # fmt: skip
     return pd.DataFrame.from_records(lines, columns=columns)

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from . import posterior_file
+from .bridge import Level, between, level
 from .diagnostics import MAX_RHAT, largest_rhat
-from .errors import input_error, shown
+from .errors import input_error
 from .figures_structures import structures_figure
 from .files import load_pickle, save_pickle
 from .groups import group_of
@@ -43,10 +44,10 @@ from .variants import structure_name
 console = Console(stderr=True, highlight=False, markup=False)
 PLANS = (TRIAL, LOWER, SHORTER)
 STACKED = "stacked mixture"
+MOST_BETWEEN = 3
+"""Posteriors sampled between those with and without a group."""
 KEPT = 400
 """Draws of the other structures that are kept for predictions."""
-ALL = "all"
-"""Of the structures."""
 UNMIXED = 1.1
 """R-hat from which a fit's draws are no sample of its posterior: it cannot be compared."""
 Draws = dict[str, np.ndarray]
@@ -76,11 +77,6 @@ class Opened(NamedTuple):
             if key not in ("structure", "tumour", "infection", "leave_out", "covariance_trials")
         }
 
-    @property
-    def without(self) -> str:
-        """The group of numbers that it was fitted without, or NOTHING."""
-        return self.problem.target.leave_out
-
 
 class Read(NamedTuple):
     """What a fit to all numbers predicts."""
@@ -93,17 +89,20 @@ class Read(NamedTuple):
 
 
 def open_fits(fits: list[Path]) -> list[Opened]:
-    """Return the saved fits, loaded: of one evidence, one for each structure, and refits without a group of numbers.
+    """Return the saved fits, loaded: of one evidence, one for each structure.
 
     Raises
     ------
-    InputError: a fit that has not converged, fits of other numbers or settings, two of the same kind, a refit of a
-        structure that has no fit, or one structure only.
+    InputError: a fit that has not converged or leaves numbers out, fits of other numbers or settings, or two of one
+        structure.
     """
     found: list[Opened] = []
     for path in fits:
         tree, problem = posterior_file.load(path)
         fit = Opened(path, tree, problem, largest_rhat(np.asarray(tree["unconstrained_posterior"]["z"])))
+        if problem.target.leave_out != NOTHING:
+            remedy = "name a fit to all numbers; --refit leaves groups out by itself"
+            raise input_error(path, f"was fitted without {problem.target.leave_out}", remedy)
         if not fit.max_rhat < UNMIXED:
             remedy = "fit it with more draws or another --seed (its diagnostics.json says what failed)"
             unmixed = f"its chains have not mixed: R-hat {fit.max_rhat:.2f}"
@@ -114,19 +113,9 @@ def open_fits(fits: list[Path]) -> list[Opened]:
         if other:
             remedy = "compare fits that differ in structure alone; `mezikd sensitivity` varies assumptions"
             raise input_error(path, f"differs from {found[0].path} in `{other[0]}` of fit.toml", remedy)
-        if (fit.name, fit.without) in {(x.name, x.without) for x in found}:
-            what = "" if fit.without == NOTHING else f" without {fit.without}"
-            raise input_error(path, f"is a second fit of the structure '{fit.name}'{what}", "name one of the two")
+        if fit.name in {x.name for x in found}:
+            raise input_error(path, f"is a second fit of the structure '{fit.name}'", "name one of the two")
         found.append(fit)
-    whole = [x.name for x in found if x.without == NOTHING]
-    for fit in found:
-        if fit.name not in whole:
-            remedy = "name that too, before it"
-            raise input_error(
-                fit.path, f"leaves numbers out, and no fit of '{fit.name}' to all of them is named", remedy
-            )
-    if len(whole) < 2:
-        raise input_error("FITS", f"one structure only: {whole[0]}", "name fits of two or more structures")
     return found
 
 
@@ -134,6 +123,12 @@ def _draws(fit: Opened, draws: int) -> np.ndarray:
     """Return evenly spaced draws of the coordinates."""
     kept = int(np.prod(np.asarray(fit.tree["unconstrained_posterior"]["z"]).shape[:2]))
     return spaced(fit.tree, min(draws, kept))
+
+
+def _flat(fit: Opened) -> np.ndarray:
+    """Return all kept draws by chain, shape ``(draws, parameter)``."""
+    z = np.asarray(fit.tree["unconstrained_posterior"]["z"])
+    return z.reshape(-1, z.shape[-1])
 
 
 def _scores(target: Target, z: np.ndarray) -> np.ndarray:
@@ -164,53 +159,66 @@ def read_fit(fit: Opened, draws: int) -> Read:
     )
 
 
-def with_refits(fit: Opened, found: Read, work: Path) -> None:
-    """Sample each group's predictor where its weights cannot be trusted, and put that in their place.
+def _level(fit: Opened, z: np.ndarray, power: float, members: np.ndarray, rhat: float) -> Level:
+    """Return a level of the bridge from draws, shape ``(draws, parameter)``."""
+    return level(power, _scores(fit.problem.target, z), posterior_file.joint_of(fit.tree), members, rhat)
 
-    What is sampled is saved in ``work``, one file a group.
+
+def with_refits(fit: Opened, found: Read, groups: Sequence[str], work: Path) -> None:
+    """Sample the posterior without each of ``groups`` and put what that says in the place of the weighted draws.
+
+    Further posteriors, in which the group counts with a power, are sampled where those with and without it hardly
+    overlap. What is sampled is saved in ``work``, one file each.
     """
-    doubtful = [g for g, x in found.groups.items() if not x.trusted]
-    if not doubtful:
-        return
-    target, joint = fit.problem.target, posterior_file.joint_of(fit.tree)
-    z, depth = np.asarray(fit.tree["unconstrained_posterior"]["z"]), fit.problem.settings.sampler.max_tree_depth
+    joint, z, sampler = posterior_file.joint_of(fit.tree), _flat(fit), fit.problem.settings.sampler
     refitter = None
-    for group in doubtful:
-        place = work / f"{fit.name} without {group}".replace(" ", "_")
-        saved = load_pickle(place.with_suffix(".pickle"))
-        members = _groups(fit) == group
+
+    def sampled(group: str, members: np.ndarray, power: float) -> Level:
+        nonlocal refitter
+        place = work / f"{fit.name} with {group} to the power {power:.3f}".replace(" ", "_")
+        file = place.with_name(place.name + ".pickle")
+        saved = load_pickle(file)
         if saved is None:
             if refitter is None:
-                seed = fit.problem.settings.sampler.seed
-                refitter = Refitter(target, z.reshape(-1, z.shape[-1]), joint, seed, depth)
+                refitter = Refitter(fit.problem.target, z, joint, sampler.seed, sampler.max_tree_depth)
             place.mkdir(exist_ok=True)
-            refit = refitter.without(members, place, console)
-            saved = refitted(_scores(target, refit.z), joint, members, refit.max_rhat)
-            save_pickle(place.with_suffix(".pickle"), saved)
-        console.print(f"{fit.name} without {group}: elpd {saved.elpd:.2f} (weights {found.groups[group].elpd:.2f}), "
-                      f"R-hat {saved.rhat:.3f}")  # fmt: skip
-        found.groups[group] = saved
+            refit = refitter.sample(members, power, place, console)
+            saved = _level(fit, refit.z, power, members, refit.max_rhat)
+            save_pickle(file, saved)
+        return saved
+
+    for group in groups:
+        members = _groups(fit) == group
+        levels = [sampled(group, members, 0.0), _level(fit, z, 1.0, members, fit.max_rhat)]
+        for _ in range(MOST_BETWEEN):
+            power = between(levels, float(np.asarray(joint.trials)))
+            if power is None:
+                break
+            levels = sorted([*levels, sampled(group, members, power)], key=lambda x: x.power)
+        part = refitted(levels, joint, members)
+        console.print(
+            f"{fit.name} without {group}: elpd {part.elpd:.2f}, Monte Carlo error {part.error:.2f}, overlap "
+            f"{part.overlap:.2f}, {len(levels) - 2} between, R-hat {part.rhat:.3f} (weights {found.groups[group].elpd:.2f})"
+        )
+        found.groups[group] = part
 
 
-def read_fits(opened: list[Opened], draws: int, work: Path | None = None, refit: Sequence[str] = ()) -> dict[str, Read]:
-    """Return what the fits to all numbers predict, by structure; a refit's draws replace the weighted ones of its group.
+def read_fits(opened: list[Opened], draws: int, work: Path | None = None) -> dict[str, Read]:
+    """Return what the fits predict, by structure.
 
-    Structures named in ``refit`` are fitted again where weights cannot be trusted; ``work`` is the folder for that.
+    With ``work``, a folder, a group that the weights of any converged structure cannot predict is left out of all of them
+    in earnest: weighted predictions of a group are too good by far, and must not be compared with sampled ones.
     """
-    found = {}
-    for fit in sorted(opened, key=lambda x: x.without != NOTHING):
+    found: dict[str, Read] = {}
+    for fit in opened:
         with console.status(Text(str(fit.path))):
-            if fit.without == NOTHING:
-                found[fit.name] = read_fit(fit, draws)
-            else:
-                scores, members = _scores(fit.problem.target, _draws(fit, draws)), _groups(fit) == fit.without
-                joint = posterior_file.joint_of(fit.tree)
-                found[fit.name].groups[fit.without] = refitted(scores, joint, members, fit.max_rhat)
-        console.print(f"{fit.name}{'' if fit.without == NOTHING else f' without {fit.without}'}: read")
+            found[fit.name] = read_fit(fit, draws)
+        console.print(f"{fit.name}: read")
     if work is not None:
-        for fit in opened:
-            if fit.without == NOTHING and fit.name in refit:
-                with_refits(fit, found[fit.name], work)
+        converged = [x for x in opened if x.max_rhat <= MAX_RHAT]
+        doubtful = {g: None for x in converged for g, part in found[x.name].groups.items() if not part.trusted}
+        for fit in converged:
+            with_refits(fit, found[fit.name], list(doubtful), work)
     return found
 
 
@@ -252,34 +260,26 @@ def with_gaps(table: pd.DataFrame, found: Mapping[str, Read]) -> pd.DataFrame:
     )
 
 
-def run_structures(fits: list[Path], out: Path, draws: int, refit: Sequence[str] = (), restart: bool = False) -> None:
+def run_structures(fits: list[Path], out: Path, draws: int, refit: bool = False, restart: bool = False) -> None:
     """Compare fits of the same numbers and write structures.csv, structure_predictions.csv and a figure to ``out``.
 
     The posteriors of all but the first, thinned, go to structures/: with these files beside the first one's posterior,
-    predictions are the stacked mixture (mixture.py). ``refit`` names structures, or 'all': each group
-    whose weights cannot be trusted is left out in earnest; an interrupted run goes on where it was, unless ``restart``.
+    predictions are the stacked mixture (mixture.py). With ``refit`` groups whose
+    weights cannot be trusted are left out in earnest (``read_fits``); an interrupted run goes on, unless ``restart``.
 
     Raises
     ------
-    InputError: as ``open_fits``, or an unknown structure to refit.
+    InputError: as ``open_fits``.
     """
     keep_memory()
     keep_programs()
     opened, work = open_fits(fits), None
-    known = [x.name for x in opened if x.without == NOTHING]
-    for name in refit:
-        if name not in (*known, ALL):
-            raise input_error(
-                "--refit", f"{shown(name)} is not among the fits", "name one of them", allowed="; ".join((ALL, *known))
-            )
     if refit:
         made = [(str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in fits]
-        fingerprint = json.dumps(
-            {"fits": made, "draws": draws, "refit": list(refit), "versions": posterior_file.versions()}
-        )
+        fingerprint = json.dumps({"fits": made, "draws": draws, "versions": posterior_file.versions()})
         resume_or_begin(out, "comparison", fingerprint, TABLE, restart)
         work = out / UNFINISHED
-    found = read_fits(opened, draws, work, known if ALL in refit else refit)
+    found = read_fits(opened, draws, work)
     by_group, by_row = {n: x.groups for n, x in found.items()}, {n: x.rows for n, x in found.items()}
     table = comparison_table(by_group, by_row, [n for n, x in found.items() if x.max_rhat > MAX_RHAT])
     table = with_gaps(table, found)
@@ -295,14 +295,15 @@ def run_structures(fits: list[Path], out: Path, draws: int, refit: Sequence[str]
     publish(out, last=TABLE)
     drop_unfinished(out)
     for line in table.query(f"left_out == '{GROUPS}'").to_dict("records"):
+        if np.isnan(line["difference"]):
+            console.print(f"{line['structure']}: elpd {line['elpd']:.1f}, from weighted draws: not to be compared")
+            continue
         console.print(
             f"{line['structure']}: elpd {line['elpd']:.1f}, {line['difference']:+.1f} (SE {line['difference_se']:.1f}) of "
-            f"the best, weight {line['weight']:.2f}, k-hat at most {line['khat']:.2f}, {line['refits']} groups refitted"
+            f"the best, weight {line['weight']:.2f}, {line['refits']} groups refitted"
         )
         if not line["trusted"]:
-            console.print(
-                "  k-hat above 0.7 or chains not mixed: --refit, or name a longer fit without the group (fit --leave-out)"
-            )
+            console.print(f"  not to be trusted: {'the refits did not settle it' if line['refits'] else 'try --refit'}")
     for name, read in found.items():
         if read.max_rhat > MAX_RHAT:
             console.print(

@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 from arviz_stats.utils import ELPDDataLOO
 from mezikd.inference import commands, mixture, structures, structures_run
+from mezikd.inference.bridge import level
 from mezikd.inference.commands import BAD_INPUT, built_in_fit
 from mezikd.inference.errors import InputError
 from mezikd.inference.groups import GROUPS, group_of
@@ -19,16 +20,14 @@ from mezikd.inference.likelihood import Joint, joint_log_likelihood, part_of
 from mezikd.inference.posterior_file import save
 from mezikd.inference.prediction import theta_of
 from mezikd.inference.problem import load_problem
-from mezikd.inference.refits import Refit, silent
+from mezikd.inference.refits import Refit, with_power
 from mezikd.inference.settings import Model
-from mezikd.inference.structures import LeftOut, comparison_table, fit_equally, largest_gap, refitted, stacked
+from mezikd.inference.structures import LeftOut, comparison_table, fit_equally, largest_gap, stacked
 from mezikd.inference.variants import ARREST_ONLY, KILL, structure_name, with_structure
 from mezikd.model import infection
 from mezikd.model.parameters import DECLARED
 from mezikd.model.structures import STRUCTURES
-from scipy.stats import norm
 
-KILL_FIT = str(built_in_fit() / "structures" / "kill.nc")
 MODELS = {
     "arrest": Model(),
     "kill": Model(structure="friberg"),
@@ -102,19 +101,8 @@ def test_scores_that_are_kept(group):
     assert kept and {group_of(rows[name]) for name in rows if name not in kept} == {group}
 
 
-def test_refitted_predicts_the_second_observation():
-    """Normal mean, two observations: the second under draws of the posterior of the first alone."""
-    first, second = 0.5, 1.5
-    x = norm.rvs(first / 2.0, np.sqrt(0.5), size=200_000, random_state=np.random.default_rng(3))
-    joint = Joint(np.zeros(2), np.eye(2), np.asarray(1e12))  # type: ignore[arg-type]
-    found = refitted(np.stack([first - x, second - x], axis=1), joint, np.array([False, True]), 1.0)
-    exact = norm.logpdf(second, first / 2.0, np.sqrt(1.5)) - norm.logpdf(0.0)
-    assert found.elpd == pytest.approx(exact, abs=0.01) and np.isnan(found.khat) and found.trusted
-    assert not found._replace(rhat=1.2).trusted
-
-
-def test_silent_scores_say_nothing():
-    """The joint law without some scores, in the same shape, gives the marginal of the others, and no slope to the rest."""
+def test_scores_with_a_power():
+    """With 0 the joint law gives the marginal of the others, and no slope to the rest; with 1 all; between, as bridged."""
     rng = np.random.default_rng(5)
     a = rng.standard_normal((6, 6))
     joint = Joint(
@@ -123,40 +111,43 @@ def test_silent_scores_say_nothing():
         jnp.asarray(300.0),
     )
     r, members = jnp.asarray(rng.standard_normal(6)), np.array([0, 1, 0, 0, 1, 0], bool)
-    without = silent(joint, members)
     keep = np.flatnonzero(~members)
-    expected = joint_log_likelihood(r[keep], part_of(joint, keep))
-    value, slope = jax.value_and_grad(joint_log_likelihood)(r, without)
-    np.testing.assert_allclose(value, expected, rtol=1e-10)
-    np.testing.assert_array_equal(slope[members], 0.0)
+    at = level(1.0, np.asarray(r)[None], joint, members, 1.0)
+    ends = {0.0: joint_log_likelihood(r[keep], part_of(joint, keep)), 1.0: joint_log_likelihood(r, joint)}
+    for power in (0.0, 0.2, 1.0):
+        value, slope = jax.value_and_grad(joint_log_likelihood)(r, with_power(joint, members, power))
+        np.testing.assert_allclose(value, at.log_density(power, 300.0)[0], rtol=1e-10)
+        np.testing.assert_allclose(value, ends.get(power, value), rtol=1e-10)
+        assert (np.asarray(slope)[members] == 0.0).all() == (power == 0.0)
 
 
-def test_doubtful_groups_are_fitted_again_once(monkeypatch, tmp_path):
-    """Groups with a high k-hat alone; what is done is read from the folder the second time."""
+def test_groups_are_fitted_again_once(monkeypatch, tmp_path):
+    """What is done is read from the folder the second time."""
     made = []
 
     class Stub:
         def __init__(self, *_):
             pass
 
-        def without(self, members, work, console):
-            made.append(members.sum())
-            return Refit(np.zeros((3, 2)), 1.01)
+        def sample(self, members, power, work, console):
+            made.append((members.sum(), power))
+            return Refit(np.zeros((16, 2)), 1.01)
 
     target = SimpleNamespace()
     settings = SimpleNamespace(sampler=SimpleNamespace(max_tree_depth=3, seed=1))
-    tree = {"unconstrained_posterior": {"z": np.zeros((2, 4, 2))}}
-    fit = SimpleNamespace(name="arrest", problem=SimpleNamespace(target=target, settings=settings), tree=tree)
+    tree = {"unconstrained_posterior": {"z": np.zeros((2, 8, 2))}}
+    problem = SimpleNamespace(target=target, settings=settings)
+    fit = SimpleNamespace(name="arrest", problem=problem, tree=tree, max_rhat=1.0)
     monkeypatch.setattr(structures_run, "Refitter", Stub)
     monkeypatch.setattr(structures_run, "_groups", lambda _: np.array(["a", "b", "b"]))
-    monkeypatch.setattr(structures_run, "_scores", lambda *_: np.zeros((3, 3)))
+    monkeypatch.setattr(structures_run, "_scores", lambda _, z: np.zeros((len(z), 3)))
     monkeypatch.setattr(
         structures_run.posterior_file, "joint_of", lambda _: Joint(np.zeros(3), np.eye(3), np.asarray(1e12))
     )
     for _ in range(2):
         read = SimpleNamespace(groups={"a": LeftOut(-1.0, 0.3), "b": LeftOut(-2.0, 0.9)})
-        structures_run.with_refits(fit, read, tmp_path)  # type: ignore[arg-type]
-        assert made == [2] and read.groups["a"] == LeftOut(-1.0, 0.3)
+        structures_run.with_refits(fit, read, ["b"], tmp_path)  # type: ignore[arg-type]
+        assert made == [(2, 0.0)] and read.groups["a"] == LeftOut(-1.0, 0.3)
         assert np.isnan(read.groups["b"].khat) and read.groups["b"].rhat == 1.01 and read.groups["b"].trusted
 
 
@@ -211,6 +202,14 @@ def test_comparison():
     assert whole["trusted"].tolist() == [True, False, True]
     gated = comparison_table(groups, rows, unmixed=["near"]).groupby("structure")["weight"].first()
     assert gated.to_dict() == {"good": 1.0, "near": 0.0, "bad": 0.0}  # a fit that missed the gate has none
+    # Sampled groups are lower than weighted ones: only those of a kind are compared.
+    for name in ("near", "good"):
+        groups[name] = {g: LeftOut(x.elpd - 20.0, float("nan"), error=0.1) for g, x in groups[name].items()}
+    mixed = comparison_table(groups, rows, unmixed=["bad"])
+    mixed = mixed[mixed["left_out"] == structures.GROUPS].set_index("structure")
+    assert np.isnan(mixed.loc["bad", "difference"]) and mixed.loc["bad", "weight"] == 0.0
+    assert mixed.loc["near", "difference"] == pytest.approx(d.sum())
+    assert mixed.loc["near", "monte_carlo_error"] == pytest.approx(0.1 * np.sqrt(5))
     by_row = table[table["left_out"] == structures.ROWS].set_index("structure")
     half = np.tile(d, 2) / 2.0
     assert by_row.loc["near", "difference"] == pytest.approx(half.sum())
@@ -314,7 +313,7 @@ def test_mistakes_in_the_mixture(folder, edit, says):
 
 
 def test_fits_that_cannot_be_compared(tmp_path, capsys):
-    """Chains that stand apart; a refit whose structure has no fit to all numbers."""
+    """Chains that stand apart; a fit without a group of numbers."""
     tree = xr.open_datatree(built_in_fit() / "posterior.nc", engine="h5netcdf").load()
     apart = tree.copy(deep=True)
     z = apart["unconstrained_posterior"]["z"].values
@@ -322,11 +321,10 @@ def test_fits_that_cannot_be_compared(tmp_path, capsys):
     save(apart, tmp_path / "apart.nc")
     lone = tree.copy(deep=True)
     settings = json.loads(lone.attrs["settings"])
-    settings["model"]["structure"] = "friberg"
     settings["likelihood"]["leave_out"] = "dosing"
     lone.attrs["settings"] = json.dumps(settings)
     save(lone, tmp_path / "lone.nc")
-    cases = {"apart.nc": ("apart.nc", "not mixed", "R-hat"), "lone.nc": ("lone.nc", "leaves numbers out", "'kill'")}
+    cases = {"apart.nc": ("apart.nc", "not mixed", "R-hat"), "lone.nc": ("lone.nc", "without dosing", "all numbers")}
     for name, says in cases.items():
         fits = [str(tmp_path / name), str(built_in_fit())]
         assert commands.run(["compare", *fits, "--out", str(tmp_path / "out")]) == BAD_INPUT
@@ -344,7 +342,6 @@ def test_fits_that_cannot_be_compared(tmp_path, capsys):
         (["fit", "--leave-out", "pfs"], ("--leave-out", "pfs", "progression and death")),
         (["compare", str(built_in_fit())], ("FITS", "one fit")),
         (["compare", *2 * [str(built_in_fit())]], ("second fit of the structure 'arrest'", "name one")),
-        (["compare", str(built_in_fit()), KILL_FIT, "--refit", "spring"], ("--refit", "'spring'", "all; arrest; kill")),
         (["compare", *2 * [str(built_in_fit())], "--draws", "5"], ("--draws", "40 to 100000")),
         (["predict", "--structure", "spring", "--dose", "0.6"], ("--structure", "'spring'", "arrest")),
     ],
