@@ -17,12 +17,22 @@ def sensitivity(
         typer.Argument(help="posterior.nc of a fit, or the folder that holds it [default: the shipped posterior]."),
     ] = None,
     draws: Annotated[int, typer.Option(help="Posterior draws that are weighted, 40 to 100000.")] = 300,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit", help="Sample the posterior under each alternative with k-hat above 0.7: a minute each."
+        ),
+    ] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin refits anew instead of resuming.")] = False,
 ) -> None:
     """Change one assumption at a time, power-scale priors and numbers, and tell which number moves what.
 
-    Posterior draws are moved and weighted, not sampled anew; k-hat in the tables says how far to trust that.
+    Posterior draws are moved and weighted; k-hat in the tables says how far to trust that. --refit samples anew where it
+    says no.
 
     Example: mezikd sensitivity runs/successor2 --out runs/sensitivity
+
+    Example: mezikd sensitivity runs/successor2 --refit --out runs/sensitivity
     """
     if not 40 <= draws <= 100_000:
         raise input_error("--draws", f"value {draws} is not allowed", "give another value", allowed="40 to 100000")
@@ -30,4 +40,4 @@ def sensitivity(
     with writing_to(out):
         from .sensitivity_run import run_sensitivity
 
-        run_sensitivity(posterior, out, draws)
+        run_sensitivity(posterior, out, draws, refit, restart)

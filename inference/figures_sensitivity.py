@@ -43,7 +43,7 @@ def tornado_figure(table: pd.DataFrame, path: Path) -> None:
                     solid_capstyle="butt",
                 )
                 for line in lines.to_dict("records"):
-                    face = COLOURS[plan] if line["weights_trusted"] else "white"
+                    face = COLOURS[plan] if line["trusted"] else "white"
                     axis.plot(line["shift"], y + shift, "o", ms=4, mfc=face, mec=COLOURS[plan])
         axis.set_xlabel(label, fontsize=8)
         axis.tick_params(labelsize=7)
@@ -53,7 +53,9 @@ def tornado_figure(table: pd.DataFrame, path: Path) -> None:
     figure.suptitle("Change of the posterior median under one assumption otherwise", fontsize=11)
     handles = [Line2D([], [], color=c, marker="o", lw=4, alpha=0.8, label=p) for p, c in COLOURS.items()]
     handles[1].set_label(f"{LOWER.name} (extrapolated)")
-    handles.append(Line2D([], [], color="0.3", marker="o", mfc="white", lw=0, label="k-hat above 0.7: size is rough"))
+    handles.append(
+        Line2D([], [], color="0.3", marker="o", mfc="white", lw=0, label="weights not to be trusted: size is rough")
+    )
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     save(figure, path)
 

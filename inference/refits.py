@@ -1,8 +1,8 @@
-"""A fit again without one group of reported numbers: where importance weights cannot tell what it would have predicted.
+"""Fits again, of other numbers or under other assumptions: where importance weights cannot tell what they would say.
 
-One compiled sampler serves all groups of a structure: a group is left out of the joint law that the log-density is given
-at run time, or counts there with a power between 0 and 1. Chains begin at draws of the fit to all numbers, in coordinates
-whitened by these draws; the pilot then finds those of the wider posterior.
+One compiled sampler serves all fits of one structure: reported numbers, their joint law, priors and assumptions are what
+the log-density is given at run time. Groups of numbers are left out of the joint law, or count there with a power between 0
+and 1.
 """
 
 from functools import partial
@@ -14,15 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from .coordinates import prior_scaled, straightened
+from .coordinates import prior_scaled
 from .diagnostics import largest_rhat
-from .likelihood import Joint, Target, part_of
-from .pipeline import SingleGradient
-from .sampler import Geometry, Sampler, SamplerSettings
+from .importance import Normal
+from .likelihood import Data, Joint, Target, part_of
+from .processor import compiler_options
+from .sampler import Geometry, LogDensity, Sampler, SamplerSettings
 from .sampling import sample
 
 CHAINS, WARMUP, DRAWS = 4, 75, 200
-"""Enough for a bridge (bridge.py): its Monte Carlo error is below the differences that matter, and told."""
+"""Enough for a bridge (bridge.py) and for medians; the Monte Carlo error is told."""
 
 
 def with_power(joint: Joint, members: np.ndarray, power: float) -> Joint:
@@ -41,8 +42,16 @@ def with_power(joint: Joint, members: np.ndarray, power: float) -> Joint:
     return Joint(jnp.asarray(joint.mean), jnp.asarray(root), joint.trials)
 
 
+class Asked(NamedTuple):
+    """What a fit is asked for."""
+
+    data: Data
+    changes: dict[str, float]
+    """Of parameters and assumptions, in natural units (``Target.log_density``); the same keys in all fits."""
+
+
 class Refit(NamedTuple):
-    """Draws in which a group counts with a power."""
+    """Draws of a fit again."""
 
     z: np.ndarray
     """Prior-scaled, by chain, shape ``(draws, parameter)``."""
@@ -50,27 +59,32 @@ class Refit(NamedTuple):
 
 
 class Refitter:
-    """Fits of one structure without some of its numbers."""
+    """Fits again of one structure."""
 
-    def __init__(self, target: Target, z: np.ndarray, joint: Joint, seed: int, max_tree_depth: int):
-        """Compile the sampler; ``z`` are prior-scaled draws of the fit to all numbers, shape ``(draws, parameter)``."""
-        self._target, self._joint = target, joint
-        self._x = np.asarray(straightened(z, target.parameters))
-        self._data = target.data._replace(joint=joint)
+    def __init__(self, target: Target, asked: Asked, seed: int, max_tree_depth: int):
+        """Compile the sampler; ``asked`` gives the shapes."""
+        self._target = target
+
+        def density(of: Target) -> LogDensity:
+            return lambda x, asked: of.sampled_log_density(x, asked.data, asked.changes)
+
         settings = SamplerSettings(CHAINS, WARMUP, DRAWS, seed=seed, max_tree_depth=max_tree_depth)
-        along = target.in_single().sampled_log_density
-        self._sampler = Sampler(target.sampled_log_density, z.shape[-1], self._data, settings, along)
-        self._gradient = SingleGradient(target)
+        wanted, along = density(target), density(target.in_single())
+        self._sampler = Sampler(wanted, sum(not p.fixed for p in target.parameters), asked, settings, along)
+        self._gradient = jax.jit(jax.value_and_grad(along), compiler_options=compiler_options())
 
-    def sample(self, members: np.ndarray, power: float, work: Path, console: Console) -> Refit:
-        """Return draws of the posterior in which the scores that are ``members`` count with a power, 0 without them.
+    def sample(self, asked: Asked, near: Normal, work: Path, console: Console) -> Refit:
+        """Return draws of the posterior that is ``asked`` for; chains begin at draws of ``near``, the sampler's coordinates.
 
         ``work`` keeps blocks as they come.
         """
-        data = self._data._replace(joint=with_power(self._joint, members, power))
-        centre, root = self._x.mean(axis=0), np.linalg.cholesky(np.cov(self._x.T))
-        geometry = Geometry(jnp.asarray(centre), jnp.asarray(root), jax.tree.map(jnp.asarray, data))
-        self._gradient.data = geometry.data
+        given = jax.tree.map(jnp.asarray, asked)
+        geometry = Geometry(jnp.asarray(near.centre), jnp.asarray(near.root), given)
+
+        def gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
+            value, slope = self._gradient(x, given)
+            return float(value), np.asarray(slope)
+
         kept = partial(prior_scaled, parameters=self._target.parameters)
-        z = sample(self._sampler, geometry, self._gradient, work, kept, console).draws.z
+        z = sample(self._sampler, geometry, gradient, work, kept, console).draws.z
         return Refit(z.reshape(-1, z.shape[-1]), largest_rhat(z))

@@ -1,14 +1,14 @@
 """One assumption at a time: what would be read if it were otherwise.
 
-Each alternative changes a fixed parameter, a prior, the schedule of counts or the form of a distribution. Its posterior is
-not sampled anew: the posterior draws are moved to it by the normal approximations at both modes and weighted by the ratio
-of the densities (importance.py), so it costs seconds, and the k-hat of the weights says whether that was enough.
+Each alternative changes a fixed parameter, a prior, the schedule of counts or the form of a distribution. The posterior
+draws are moved to its posterior by the normal approximations at both modes and weighted by the ratio of the densities
+(importance.py): seconds, and the k-hat of the weights says whether that was enough. Where not, it can be sampled (refits.py).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,18 +84,18 @@ class Program:
     """Compiled density and quantities of one schedule of counts."""
 
     def __init__(self, problem: Problem, target: Target, data: Data):
-        self.target, self.data, self._base = target, data, unchanged(problem)
+        self.target, self.data, self.base = target, data, unchanged(problem)
         self._gradient = jax.jit(jax.value_and_grad(target.sampled_log_density), compiler_options=compiler_options())
         self._quantities = quantity_function(target, (TRIAL, LOWER))
 
     def gradient(self, prior: Prior, changes: Mapping[str, Any], x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the log-density and its gradient in the sampler's coordinates."""
-        value, slope = self._gradient(x, self.data._replace(prior=prior), {**self._base, **changes})
+        value, slope = self._gradient(x, self.data._replace(prior=prior), {**self.base, **changes})
         return float(value), np.asarray(slope)
 
     def quantities(self, z: np.ndarray, changes: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return the quantities users read at each row of ``z``."""
-        each = [self._quantities(row, {**self._base, **changes}) for row in z]
+        each = [self._quantities(row, {**self.base, **changes}) for row in z]
         return {k: np.array([float(e[k]) for e in each]) for k in each[0]}
 
 
@@ -118,10 +118,21 @@ def normal_at(program: Program, prior: Prior, changes: Mapping[str, Any], start:
     return Normal(x, whitening(gradient, x))
 
 
+class Under(NamedTuple):
+    """The posterior under an alternative."""
+
+    prior: Prior
+    near: Normal
+    """Its normal approximation, in the sampler's coordinates."""
+    weights: Weighted
+    z: np.ndarray
+    """Prior-scaled coordinates of the draws moved there, shape ``(draws, parameter)``."""
+
+
 def posterior_under(
     program: Program, problem: Problem, alternative: Alternative, x: np.ndarray, log_density: np.ndarray, base: Normal
-) -> tuple[Weighted, np.ndarray]:
-    """Return weights and prior-scaled coordinates of the draws ``x`` moved to the posterior under ``alternative``.
+) -> Under:
+    """Return the posterior under ``alternative``, from the draws ``x`` of the fit.
 
     ``log_density`` is that of the draws where they come from, ``base`` its normal approximation.
     """
@@ -130,7 +141,7 @@ def posterior_under(
     there = normal_at(program, prior, alternative.changes, start)
     to = moved(x, base, there)
     density = np.array([program.gradient(prior, alternative.changes, row)[0] for row in to])
-    return smoothed(density - log_density), np.asarray(prior_scaled(to, problem.parameters))
+    return Under(prior, there, smoothed(density - log_density), np.asarray(prior_scaled(to, problem.parameters)))
 
 
 def _with_centres(problem: Problem, alternative: Alternative, x: np.ndarray) -> np.ndarray:

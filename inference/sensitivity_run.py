@@ -1,5 +1,8 @@
 """Sensitivity and learning of a saved fit, from draws to tables and figures."""
 
+import hashlib
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import posterior_file
 from .coordinates import straightened
 from .figures_sensitivity import learning_figure, tornado_figure
+from .files import load_pickle, save_pickle
 from .groups import group_of
 from .importance import TRUSTED, Weighted
 from .joint_covariance import rows_of_scores, score_function
@@ -19,11 +23,24 @@ from .power_scaling import by_group, log_priors, sensitivity_table
 from .problem import Problem
 from .processor import keep_memory, keep_programs
 from .quantities import LOWER
-from .results_folder import new_results, publish
-from .sensitivity import ALTERNATIVES, Alternative, Program, normal_at, posterior_under, prior_of, with_visits
+from .refits import Asked, Refit, Refitter
+from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
+from .sensitivity import (
+    ALTERNATIVES,
+    Alternative,
+    Program,
+    Under,
+    normal_at,
+    posterior_under,
+    prior_of,
+    with_visits,
+)
 
 console = Console(stderr=True, highlight=False, markup=False)
 QUANTILES = (0.05, 0.5, 0.95)
+TABLE = "sensitivity.csv"
+MIXED = 1.1
+"""R-hat up to which a refit's draws are trusted."""
 
 
 def _draws(tree: xr.DataTree, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -34,33 +51,74 @@ def _draws(tree: xr.DataTree, count: int) -> tuple[np.ndarray, np.ndarray]:
     return z.reshape(-1, z.shape[-1])[chosen], lp.reshape(-1)[chosen]
 
 
+class SampledAlternatives:
+    """Posteriors under alternatives, sampled; saved in ``work`` as they come."""
+
+    def __init__(self, problem: Problem, work: Path):
+        self._problem, self._work, self._compiled = problem, work, {}
+
+    def draws(self, program: Program, alternative: Alternative, under: Under) -> Refit:
+        """Return draws of the posterior under ``alternative``."""
+        place = self._work / re.sub(r"\W+", "_", alternative.name)
+        file = place.with_suffix(".pickle")
+        saved = load_pickle(file)
+        if saved is None:
+            asked = Asked(program.data._replace(prior=under.prior), {**program.base, **alternative.changes})
+            if program not in self._compiled:
+                s = self._problem.settings.sampler
+                self._compiled[program] = Refitter(program.target, asked, s.seed, s.max_tree_depth)
+            place.mkdir(exist_ok=True)
+            saved = self._compiled[program].sample(asked, under.near, place, console)
+            save_pickle(file, saved)
+        return saved
+
+
 def assumption_table(
-    problem: Problem, program: Program, z: np.ndarray, log_density: np.ndarray, base: dict[str, np.ndarray]
+    problem: Problem,
+    program: Program,
+    z: np.ndarray,
+    log_density: np.ndarray,
+    base: dict[str, np.ndarray],
+    refits: SampledAlternatives | None = None,
 ) -> pd.DataFrame:
     """Return sensitivity.csv: medians and 90 % intervals of every quantity under each alternative.
 
-    ``shift_in_sd`` is the change of the median over the posterior SD of the fit; ``weights_trusted`` false means that the
-    importance weights are dominated by few draws: the direction stands, the size is rough.
+    ``shift_in_sd`` is the change of the median over the posterior SD of the fit. Draws are weighted, and their ``khat``
+    told; with ``refits`` they are sampled where it is above 0.7, and the ``max_rhat`` of these draws told. ``trusted``
+    false means that weights are dominated by few draws, or that chains have not mixed: the direction stands, the size is
+    rough.
     """
     x = np.asarray(straightened(z, problem.parameters))
     home = normal_at(program, prior_of(problem, {}), {}, x[np.argmax(log_density)])
     columns = TextColumn("alternatives"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     lines: list[dict] = []
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, disable=refits is not None) as bar:
         task = bar.add_task("alternatives", total=len(ALTERNATIVES))
         for alternative in ALTERNATIVES:
             used = program
             if alternative.visits is not None:
                 used = Program(problem, with_visits(program.target, alternative.visits), program.data)
-            weighted, moved = posterior_under(used, problem, alternative, x, log_density, home)
-            lines += _lines(alternative, weighted, used.quantities(moved, alternative.changes), base)
+            under, rhat = posterior_under(used, problem, alternative, x, log_density, home), np.nan
+            if refits is not None:
+                console.print(f"{alternative.name}: k-hat {under.weights.khat:.2f}")
+                if under.weights.khat > TRUSTED:
+                    refit = refits.draws(used, alternative, under)
+                    thin = refit.z[np.linspace(0, len(refit.z) - 1, len(z)).astype(int)]
+                    rhat, even = refit.max_rhat, Weighted(np.full(len(thin), 1.0 / len(thin)), np.nan)
+                    under = under._replace(weights=even, z=thin)
+            lines += _lines(alternative, under.weights, used.quantities(under.z, alternative.changes), base, rhat)
             bar.advance(task)
     return pd.DataFrame(lines)
 
 
 def _lines(
-    alternative: Alternative, weighted: Weighted, found: dict[str, np.ndarray], base: dict[str, np.ndarray]
+    alternative: Alternative,
+    weighted: Weighted,
+    found: dict[str, np.ndarray],
+    base: dict[str, np.ndarray],
+    rhat: float,
 ) -> list[dict]:
+    trusted = weighted.khat <= TRUSTED if np.isnan(rhat) else rhat <= MIXED
     lines = []
     for name, x in found.items():
         low, median, high = (weighted.quantile(x, q) for q in QUANTILES)
@@ -69,18 +127,28 @@ def _lines(
             dict(
                 assumption=alternative.assumption, value=alternative.value, quantity=name, base_median=was,
                 median=median, pi90_low=low, pi90_high=high, shift=median - was,
-                shift_in_sd=(median - was) / float(base[name].std()), khat=weighted.khat,
-                weights_trusted=weighted.khat <= TRUSTED, extrapolated=name.startswith(LOWER.name),
+                shift_in_sd=(median - was) / float(base[name].std()), khat=weighted.khat, max_rhat=rhat,
+                trusted=trusted, extrapolated=name.startswith(LOWER.name),
             )
         )  # fmt: skip
     return lines
 
 
-def run_sensitivity(fit: Path, out: Path, draws: int) -> None:
-    """Write sensitivity.csv, power_scaling.csv, learning.csv, next_number.csv and their figures to ``out``."""
+def run_sensitivity(fit: Path, out: Path, draws: int, refit: bool = False, restart: bool = False) -> None:
+    """Write sensitivity.csv, power_scaling.csv, learning.csv, next_number.csv and their figures to ``out``.
+
+    With ``refit`` alternatives whose weights cannot be trusted are sampled; an interrupted run goes on, unless
+    ``restart``.
+    """
     keep_memory()
     keep_programs()
     tree, problem = posterior_file.load(fit)
+    refits = None
+    if refit:
+        made = hashlib.sha256(fit.read_bytes()).hexdigest()
+        fingerprint = json.dumps({"fit": made, "draws": draws, "versions": posterior_file.versions()})
+        resume_or_begin(out, "sensitivity analysis", fingerprint, TABLE, restart)
+        refits = SampledAlternatives(problem, out / UNFINISHED)
     data = problem.target.data._replace(joint=posterior_file.joint_of(tree))
     z, log_density = _draws(tree, draws)
     program = Program(problem, problem.target, data)
@@ -96,7 +164,7 @@ def run_sensitivity(fit: Path, out: Path, draws: int) -> None:
     # What a count at 0.6 mg would be: the probability of the event among those treated at that dose.
     probability = base[f"{LOWER.name}: neutropenia grade >= 3, %"] / 100.0
     following = one_more_count(base | parameters, probability, NEW_PATIENTS)
-    table = assumption_table(problem, program, z, log_density, base)
+    table = assumption_table(problem, program, z, log_density, base, refits)
     new = new_results(out)
     for name, frame in (
         ("power_scaling", power), ("learning", learned), ("next_number", following), ("sensitivity", table),
@@ -104,7 +172,9 @@ def run_sensitivity(fit: Path, out: Path, draws: int) -> None:
         frame.to_csv(new / f"{name}.csv", index=False, float_format="%.4g")
     tornado_figure(table, new / "figures" / "tornado.png")
     learning_figure(learned, tuple(base), new / "figures" / "learning.png")
-    publish(out)
+    publish(out, last=TABLE)
+    if refits is not None:
+        drop_unfinished(out)
     _say(table, power)
 
 
@@ -113,7 +183,7 @@ def _say(table: pd.DataFrame, power: pd.DataFrame) -> None:
     for line in table.iloc[strongest].to_dict("records"):
         console.print(
             f"{line['assumption']} {line['value']}: {line['quantity']} {line['base_median']:.3g} -> {line['median']:.3g} "
-            f"({line['shift_in_sd']:+.1f} posterior SD, k-hat {line['khat']:.2f})"
+            f"({line['shift_in_sd']:+.1f} posterior SD{'' if line['trusted'] else ', not to be trusted'})"
         )
     by = power.drop_duplicates("quantity").groupby("driven_by")["quantity"].apply(list)
     for what, quantities in by.items():

@@ -14,19 +14,20 @@ from rich.text import Text
 
 from . import posterior_file
 from .bridge import Level, between, level
+from .coordinates import straightened
 from .diagnostics import MAX_RHAT, largest_rhat
 from .errors import input_error
 from .figures_structures import structures_figure
 from .files import load_pickle, save_pickle
 from .groups import group_of
-from .importance import Weighted
+from .importance import Normal, Weighted
 from .joint_covariance import rows_of_scores, score_function
 from .likelihood import NOTHING, Target
 from .mixture import FOLDER, TABLE, file_of, spaced
 from .problem import Problem
 from .processor import keep_memory, keep_programs
 from .quantities import LOWER, SHORTER, TRIAL, quantity_function
-from .refits import Refitter
+from .refits import Asked, Refitter, with_power
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .structures import (
     GROUPS,
@@ -46,6 +47,8 @@ PLANS = (TRIAL, LOWER, SHORTER)
 STACKED = "stacked mixture"
 MOST_BETWEEN = 3
 """Posteriors sampled between those with and without a group."""
+MOST_SCORED = 1000
+"""Draws of the fit itself that a bridge ends in; up to twice as many."""
 KEPT = 400
 """Draws of the other structures that are kept for predictions."""
 UNMIXED = 1.1
@@ -159,18 +162,16 @@ def read_fit(fit: Opened, draws: int) -> Read:
     )
 
 
-def _level(fit: Opened, z: np.ndarray, power: float, members: np.ndarray, rhat: float) -> Level:
-    """Return a level of the bridge from draws, shape ``(draws, parameter)``."""
-    return level(power, _scores(fit.problem.target, z), posterior_file.joint_of(fit.tree), members, rhat)
-
-
 def with_refits(fit: Opened, found: Read, groups: Sequence[str], work: Path) -> None:
     """Sample the posterior without each of ``groups`` and put what that says in the place of the weighted draws.
 
     Further posteriors, in which the group counts with a power, are sampled where those with and without it hardly
     overlap. What is sampled is saved in ``work``, one file each.
     """
-    joint, z, sampler = posterior_file.joint_of(fit.tree), _flat(fit), fit.problem.settings.sampler
+    target, joint, z = fit.problem.target, posterior_file.joint_of(fit.tree), _flat(fit)
+    x = np.asarray(straightened(z, target.parameters))
+    near = Normal(x.mean(axis=0), np.linalg.cholesky(np.cov(x.T)))
+    scores = _scores(target, z[:: max(1, len(z) // MOST_SCORED)])
     refitter = None
 
     def sampled(group: str, members: np.ndarray, power: float) -> Level:
@@ -179,17 +180,19 @@ def with_refits(fit: Opened, found: Read, groups: Sequence[str], work: Path) -> 
         file = place.with_name(place.name + ".pickle")
         saved = load_pickle(file)
         if saved is None:
+            asked = Asked(target.data._replace(joint=with_power(joint, members, power)), {})
             if refitter is None:
-                refitter = Refitter(fit.problem.target, z, joint, sampler.seed, sampler.max_tree_depth)
+                sampler = fit.problem.settings.sampler
+                refitter = Refitter(target, asked, sampler.seed, sampler.max_tree_depth)
             place.mkdir(exist_ok=True)
-            refit = refitter.sample(members, power, place, console)
-            saved = _level(fit, refit.z, power, members, refit.max_rhat)
+            refit = refitter.sample(asked, near, place, console)
+            saved = level(power, _scores(target, refit.z), joint, members, refit.max_rhat)
             save_pickle(file, saved)
         return saved
 
     for group in groups:
         members = _groups(fit) == group
-        levels = [sampled(group, members, 0.0), _level(fit, z, 1.0, members, fit.max_rhat)]
+        levels = [sampled(group, members, 0.0), level(1.0, scores, joint, members, fit.max_rhat)]
         for _ in range(MOST_BETWEEN):
             power = between(levels, float(np.asarray(joint.trials)))
             if power is None:

@@ -16,7 +16,7 @@ from mezikd.inference.bridge import level
 from mezikd.inference.commands import BAD_INPUT, built_in_fit
 from mezikd.inference.errors import InputError
 from mezikd.inference.groups import GROUPS, group_of
-from mezikd.inference.likelihood import Joint, joint_log_likelihood, part_of
+from mezikd.inference.likelihood import Data, Joint, joint_log_likelihood, part_of
 from mezikd.inference.posterior_file import save
 from mezikd.inference.prediction import theta_of
 from mezikd.inference.problem import load_problem
@@ -129,13 +129,13 @@ def test_groups_are_fitted_again_once(monkeypatch, tmp_path):
         def __init__(self, *_):
             pass
 
-        def sample(self, members, power, work, console):
-            made.append((members.sum(), power))
+        def sample(self, asked, near, work, console):
+            made.append(np.asarray(asked.data.joint.root))
             return Refit(np.zeros((16, 2)), 1.01)
 
-    target = SimpleNamespace()
+    target = SimpleNamespace(parameters=(), data=Data(None, None))  # type: ignore[arg-type]
     settings = SimpleNamespace(sampler=SimpleNamespace(max_tree_depth=3, seed=1))
-    tree = {"unconstrained_posterior": {"z": np.zeros((2, 8, 2))}}
+    tree = {"unconstrained_posterior": {"z": np.random.default_rng(1).normal(size=(2, 8, 2))}}
     problem = SimpleNamespace(target=target, settings=settings)
     fit = SimpleNamespace(name="arrest", problem=problem, tree=tree, max_rhat=1.0)
     monkeypatch.setattr(structures_run, "Refitter", Stub)
@@ -147,7 +147,8 @@ def test_groups_are_fitted_again_once(monkeypatch, tmp_path):
     for _ in range(2):
         read = SimpleNamespace(groups={"a": LeftOut(-1.0, 0.3), "b": LeftOut(-2.0, 0.9)})
         structures_run.with_refits(fit, read, ["b"], tmp_path)  # type: ignore[arg-type]
-        assert made == [(2, 0.0)] and read.groups["a"] == LeftOut(-1.0, 0.3)
+        np.testing.assert_array_equal(made, [np.diag([1.0, 0.0, 0.0])])
+        assert read.groups["a"] == LeftOut(-1.0, 0.3)
         assert np.isnan(read.groups["b"].khat) and read.groups["b"].rhat == 1.01 and read.groups["b"].trusted
 
 

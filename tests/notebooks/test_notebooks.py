@@ -40,12 +40,6 @@ def run_quick(name: str, out: Path) -> None:
     assert len(list(out.glob(f"{name}*.ipynb"))) == 1
 
 
-@pytest.mark.parametrize("name", ["01", "03"])
+@pytest.mark.parametrize("name", [path.stem[:2] for path in ALL])
 def test_runs(name, tmp_path):
-    run_quick(name, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["02", "04"])
-def test_runs_longer(name, tmp_path):
     run_quick(name, tmp_path)
