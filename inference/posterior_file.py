@@ -28,6 +28,8 @@ from .settings import FitSettings
 PACKAGES = ("mezikd", "jax", "jaxlib", "numpyro", "arviz", "numpy", "scipy")
 FORMAT = 1
 DRAWS = "unconstrained_posterior"
+RHAT = "max_rhat"
+"""Attribute of a thinned fit: R-hat before it was thinned."""
 ATTRIBUTES = frozenset({"created_at", "seconds", "seed", "device", "versions", "settings", "priors_sha256", "joint"})
 GROUPS = frozenset({"posterior", DRAWS, "sample_stats"})
 """What every fit to reported numbers has, thinned ones included."""
@@ -122,7 +124,7 @@ def versions() -> dict[str, str]:
 
 
 def thin(tree: xr.DataTree, draws: int) -> xr.DataTree:
-    """Return about ``draws`` evenly spaced draws of a fit, without what only its own checks need."""
+    """Return about ``draws`` evenly spaced draws of a fit, without what only its own checks need, and its R-hat."""
     groups = {}
     for name in ("posterior", DRAWS, "sample_stats"):
         data = tree[name].to_dataset()
@@ -130,7 +132,17 @@ def thin(tree: xr.DataTree, draws: int) -> xr.DataTree:
         groups[name] = data.isel(draw=slice(None, None, every))
     out = xr.DataTree.from_dict(groups)
     out.attrs.update(tree.attrs)
+    out.attrs[RHAT] = whole_rhat(tree)
     return out
+
+
+def whole_rhat(tree: xr.DataTree) -> float:
+    """Return the largest R-hat of a fit, of all its draws where only some are left: fewer draws would say more."""
+    if RHAT in tree.attrs:
+        return float(tree.attrs[RHAT])
+    from .diagnostics import largest_rhat  # arviz takes a second to import
+
+    return largest_rhat(np.asarray(tree[DRAWS]["z"]))
 
 
 def joint_of(tree: xr.DataTree) -> Joint:

@@ -15,7 +15,7 @@ from rich.text import Text
 from . import posterior_file
 from .bridge import Level, between, level
 from .coordinates import straightened
-from .diagnostics import MAX_RHAT, largest_rhat
+from .diagnostics import MAX_RHAT
 from .errors import input_error
 from .figures_structures import structures_figure
 from .files import load_pickle, save_pickle
@@ -102,7 +102,7 @@ def open_fits(fits: list[Path]) -> list[Opened]:
     found: list[Opened] = []
     for path in fits:
         tree, problem = posterior_file.load(path)
-        fit = Opened(path, tree, problem, largest_rhat(np.asarray(tree["unconstrained_posterior"]["z"])))
+        fit = Opened(path, tree, problem, posterior_file.whole_rhat(tree))
         if problem.target.leave_out != NOTHING:
             remedy = "name a fit to all numbers; --refit leaves groups out by itself"
             raise input_error(path, f"was fitted without {problem.target.leave_out}", remedy)
@@ -250,7 +250,7 @@ def _gap_text(g: Gap) -> str:
 def with_gaps(table: pd.DataFrame, found: Mapping[str, Read]) -> pd.DataFrame:
     """Return structures.csv with where each structure differs most from the best one, its R-hat, and when it was fitted."""
     sums = table[table["left_out"] == GROUPS].set_index("structure")
-    best = str(sums["elpd"].astype(float).idxmax())
+    best = str(sums.index[sums["difference"].astype(float) == 0.0][0])
     gaps = {name: largest_gap(found[best].quantities, read.quantities) for name, read in found.items()}
     texts = {name: _gap_text(g) if g.differs else "" for name, g in gaps.items()}
     made = {name: str(read.tree.attrs["created_at"]) for name, read in found.items()}

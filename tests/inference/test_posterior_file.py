@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 from mezikd.inference.commands import BAD_INPUT, built_in_fit, run
+from mezikd.inference.diagnostics import largest_rhat
 from mezikd.inference.errors import InputError
-from mezikd.inference.posterior_file import joint_of, load, load_draws, save, thin
+from mezikd.inference.posterior_file import joint_of, load, load_draws, save, thin, whole_rhat
 from mezikd.inference.problem import load_problem
 from mezikd.inference.variants import NO_MEMORY
 
@@ -48,6 +49,8 @@ def test_thinned(tree, tmp_path):
     assert (tmp_path / "small.nc").stat().st_size < 400_000
     joint, names = joint_of(read), load(SHIPPED)[1].target.score_names
     assert joint.mean.shape == (len(names),) and joint.root.shape == (len(names), len(names))
+    assert whole_rhat(read) == whole_rhat(thin(read, 20)) == whole_rhat(tree)  # that of the fit, not of what is left
+    assert largest_rhat(np.asarray(thin(read, 20)["unconstrained_posterior"]["z"])) > whole_rhat(tree)
 
 
 def test_an_older_fit_is_refused(tree, tmp_path, capsys):
