@@ -24,6 +24,7 @@ from .results_folder import new_results, publish
 from .scenario_files import Source
 from .scenario_writer import scenarios_toml
 from .scenarios import Request, fitted_of, resolve
+from .workers import workers
 
 console = Console(stderr=True, highlight=False, markup=False)
 
@@ -51,12 +52,19 @@ def prepare(posterior: Path, source: Source, structure: str) -> tuple[Request, P
 def predict_structures(
     request: Request, structures: Sequence[Member], done: Callable[[], None] = lambda: None
 ) -> Predicted:
-    """Return the outcomes of the request's scenarios under the draws of all structures, one after the other."""
-    parts, first, asked = [], 0, (request.scenarios, request.reference, request.prediction)
-    for form, theta in programs(structures):
-        parts.append(predict(theta, form, *asked, done, first))
-        first += len(next(iter(theta.values())))
-    return together(parts)
+    """Return the outcomes of the request's scenarios under the draws of all structures.
+
+    Programs run side by side: each compiles on a core of its own.
+    """
+    found = programs(structures)
+    first = np.cumsum([0, *(len(next(iter(theta.values()))) for _, theta in found)])
+
+    def part(i: int) -> Predicted:
+        form, theta = found[i]
+        return predict(theta, form, request.scenarios, request.reference, request.prediction, done, int(first[i]))
+
+    with workers(len(found)) as pool:
+        return together(list(pool.map(part, range(len(found)))))
 
 
 def programs(structures: Sequence[Member]) -> list[tuple[Form, dict[str, np.ndarray]]]:
