@@ -12,6 +12,7 @@ import xarray as xr
 from .diagnostics import Diagnostics, diagnose
 from .figures_patients import individual_fits, predictive_check
 from .patient_data import PatientData
+from .patient_store import TABLES, stored
 from .places import POSTERIOR
 from .posterior_file import device_name, save
 from .results_folder import drop_unfinished, new_results, publish
@@ -67,6 +68,7 @@ def publish_patient_fit(
     diagnostics = replace(diagnostics, seconds=time.perf_counter() - begin)
     (new / "diagnostics.json").write_text(json.dumps(asdict(diagnostics), indent=1) + "\n")
     (new / "summary.md").write_text(summary(diagnostics), "utf-8")
+    tree[TABLES] = xr.DataTree(stored(tables))
     save(tree, new / POSTERIOR)
     publish(out, last=POSTERIOR)
     drop_unfinished(out)

@@ -162,6 +162,12 @@ def test_from_files_to_results(folder):
     assert table.loc["anc0", "prior_q95"] == pytest.approx(3.0 * np.exp(1.6449 * 0.3), rel=1e-3)
     assert json.loads((out / "diagnostics.json").read_text())["gate"] == "fail"
     assert "Doses are taken as delivered" in (out / "summary.md").read_text()
+    # Its file alone is enough to predict a patient.
+    alive = pd.read_csv(folder / "adtte.csv").query("PARAMCD == 'OS' and CNSR > 0")["USUBJID"].iloc[0]
+    predicted = folder.parent / "predicted"
+    options = ["--patient", str(alive), "--dose", "0.6", "--months", "1", "--out", str(predicted)]
+    assert run(["predict", str(out), *options]) == 0
+    assert (predicted / "figures" / "patient.png").exists()
 
 
 MISTAKES = {
