@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from mezikd.model.delivered import Ledger, follow, of_progression
+from mezikd.model.delivered import Ledger, event_free
 from mezikd.model.regimen import DAYS_PER_MONTH
 from mezikd.model.structures import STRUCTURES
 from scipy.stats import norm
@@ -146,20 +146,13 @@ def _program(
 
     @jax.jit
     def run(dose, stop):
-        def until(t):
-            end = jnp.full(n, t)
-            zero = jnp.zeros(n)
-            doses = jnp.broadcast_to(dose[..., None], (weeks, WEEK, n))
-            ledger = Ledger(doses, jnp.full(n, stop), end, zero, end, zero)
-            f = follow(lanes.individuals, lanes.rates, ledger, STRUCTURES["arrest"], steps)
-            return f.log_blood, f.cumulative, of_progression(f, lanes.individuals, lanes.rates, ledger)
-
-        # The course is the same for every time: vmap does only what is not once for each.
-        log_blood, h, log_free = jax.vmap(until)(jnp.asarray(at))
+        doses = jnp.broadcast_to(dose[..., None], (weeks, WEEK, n))
+        ledger = Ledger(doses, jnp.full(n, stop), *jnp.zeros((4, n)))
+        log_blood, h, log_free = event_free(lanes.individuals, lanes.rates, ledger, STRUCTURES["arrest"], at, steps)
         v = lanes.rates.variance
         none = jnp.exp(-(jnp.log1p(v * h[1:]) - jnp.log1p(v * h[0])) / v)
         living = jnp.exp(-death[:, None] * jnp.arange(1.0, months + 1.0))
-        log_anc = (lanes.individuals.log_anc0 + log_blood[0]).T
+        log_anc = (lanes.individuals.log_anc0 + log_blood).T
         return log_anc, sigma, (1.0 - none).T, jnp.exp(log_free[1:] - log_free[0]).T, living
 
     return run, np.asarray(fatal)

@@ -3,16 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+from mezikd.model.regimen import DAYS_PER_MONTH
 
 from .figures_course import new_figure, save
-from .figures_patients import BLUE, LABEL, RED, _log_axis
+from .figures_patients import BLUE, LABEL, RED, log_axis
 from .patient_regimen import THRESHOLDS, Predicted
 
 NAME = "patient.png"
 BEFORE = 120.0
 """Days of the history that are shown, at most: more would press the forecast together."""
 LOWEST = 0.02
-RISKS = {"severe_infection": "P(severe infection)", "progression_free": "P(progression-free)"}
+RISKS = {"severe_infection": "P(severe infection)", "progression_free": "P(alive without progression)"}
 
 
 def draw_prediction(predicted: Predicted, path: Path) -> None:
@@ -22,7 +23,7 @@ def draw_prediction(predicted: Predicted, path: Path) -> None:
     figure = new_figure(2.4 * n + (2.2 if risks else 0.4))
     grid = figure.add_gridspec(n + bool(risks), max(len(risks), 1))
     first = None
-    end = now + 30.4375 * p.months
+    end = now + DAYS_PER_MONTH * p.months
     begin = max(0.0, now - BEFORE, min(predicted.forecasts[0].days[0], now))
     for row, f in enumerate(predicted.forecasts):
         axis = first = figure.add_subplot(grid[row, :], sharey=first)
@@ -41,14 +42,21 @@ def draw_prediction(predicted: Predicted, path: Path) -> None:
         axis.axvline(now, color="0.3", lw=0.8, ls="--")
         for threshold in THRESHOLDS:
             axis.axhline(threshold, color="0.6", lw=0.6, ls=":")
-        _log_axis(axis)
-        axis.set_title(f"{f.scenario}{' (* extrapolated)' if f.extrapolated else ''}", fontsize=8.5, loc="left")
+        if end > predicted.followed:
+            axis.axvspan(max(predicted.followed, begin), end, color="0.5", alpha=0.15, lw=0)
+        log_axis(axis)
+        axis.set_title(
+            f"{f.scenario}{' (* a dose not taken before: extrapolated)' if f.extrapolated else ''}",
+            fontsize=8.5,
+            loc="left",
+        )
         axis.set_xlim(begin, end)
         axis.set_ylabel(LABEL["anc"], fontsize=8)
         axis.tick_params(labelsize=7.5)
         axis.spines[["top", "right"]].set_visible(False)
     if first is not None:
-        first.set_xlabel("day; dashed: end of the data", fontsize=8)
+        grey = "; grey: beyond the longest follow-up of the fit, extrapolated" if end > predicted.followed else ""
+        first.set_xlabel(f"day; dashed: end of the data; dotted: grades 3 and 4{grey}", fontsize=8)
     for column, name in enumerate(risks):
         axis = figure.add_subplot(grid[n, column])
         for k, f in enumerate(predicted.forecasts):
@@ -61,6 +69,11 @@ def draw_prediction(predicted: Predicted, path: Path) -> None:
                 month, mean, np.abs(np.stack([mean - low, high - mean])), fmt="s" if k else "o", ms=3, lw=1, color=colour,
                 label=f.scenario,
             )  # fmt: skip
+        if end > predicted.followed:
+            axis.axvspan(
+                max(0.5, (predicted.followed - now) / DAYS_PER_MONTH), p.months + 0.5, color="0.5", alpha=0.15, lw=0
+            )
+            axis.set_xlim(0.5, p.months + 0.5)
         axis.set_ylim(0.0, 1.0)
         axis.set_xlabel("months from the end of the data", fontsize=8)
         axis.set_ylabel(RISKS[name], fontsize=8)

@@ -29,7 +29,7 @@ COLUMNS = [
 ]  # fmt: skip
 MEANING = {
     "severe_infection": "P(first severe infection by then)",
-    "progression_free": "P(progression-free by then)",
+    "progression_free": "P(alive without progression then)",
 }
 SHOWN_IDS = 20
 
@@ -135,7 +135,7 @@ def _priors(settings: ArrestFit | PatientFit, posterior: Path) -> str:
     driven = "not known: parameters.csv does not lie beside the posterior"
     if path.is_file():
         t = pd.read_csv(path)
-        driven = ", ".join(t.loc[t["driven_by"] == "prior", "name"].astype(str)) or "no population parameter"
+        driven = ", ".join(t.loc[t["driven_by"] == "prior", "name"].astype(str)) or "none"
     fixed = (
         "parameters not named in [parameters] are fixed at their declared centre"
         if isinstance(settings, ArrestFit)

@@ -152,6 +152,7 @@ def test_from_files_to_results(folder):
     names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert names == {
         "posterior.nc", "diagnostics.json", "parameters.csv", "patients.csv", "loo.csv", "summary.md", "figures/vpc.png",
+        "figures/pit.png", "vpc.csv", "pit.csv", "events.csv", "figures/events.png",
         "figures/individual_fits_anc.png",
     }  # fmt: skip
     with xr.open_datatree(out / "posterior.nc") as tree:
