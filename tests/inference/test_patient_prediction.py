@@ -22,10 +22,21 @@ from mezikd.model.dosing_events import Records
 from mezikd.model.parameters import free, natural
 from scipy import stats
 from scipy.integrate import solve_ivp
-from test_arrest_fit import SMALL as ARREST
-from test_patient_fit import SMALL as FRIBERG
+from test_arrest_fit import SMALL
+from test_patient_fit import SMALL as SMALL_FRIBERG
 from test_patient_fit import by_scipy
 
+ARREST = SMALL.replace(
+    "infection_rate = {}", "infection_rate = { centre = 0.1 }\ninfection_fatal = { centre = 0.5, spread = 0.0 }"
+).replace(
+    "progression_rate = {}", "progression_rate = { centre = 0.3 }\ntumour_effect = { centre = 3.0, spread = 0.0 }"
+)
+"""Events often enough that each part of their probabilities is seen."""
+FRIBERG = SMALL_FRIBERG.replace(
+    "v1 = { centre = 50.0, spread = 0.3 }",
+    "v1 = { centre = 50.0, spread = 0.3, covariates = { WT = { power = 1.0, reference = 70.0 } } }",
+)
+"""A covariate of a parameter in which patients do not differ otherwise."""
 DRAWS = 20
 NOW = 60
 """Day on which the data of the patient that is predicted end."""
@@ -164,7 +175,7 @@ def test_arrest_by_the_equations(arrest):
             alone = progression_by_scipy(mine, eta[d, 3], tumour, stop, ends)
             living = np.exp(-mine["death_rate"] * np.arange(1, months + 1))
             whole = alone * living * (1.0 - mine["infection_fatal"] * infection)
-            np.testing.assert_allclose(f.risks["progression_free"][d], whole, atol=0.003)
+            np.testing.assert_allclose(f.risks["progression_free"][d], whole, atol=0.0005)
             sigma = mine["sigma_anc"]
             np.testing.assert_allclose(f.below[1.0][d], stats.norm.cdf(-np.log(f.anc[d]) / sigma), atol=1e-9)
     kept, none = (f.risks["progression_free"][:, -1].mean() for f in predicted.forecasts)
@@ -196,7 +207,7 @@ def progression_by_scipy(theta: dict[str, float], eta: float, tumour: np.ndarray
 
 def test_arrest_files(arrest, tmp_path):
     """Columns, days, cycles and months; a low count in a cycle from the days of its visits; the dose taken last is the default."""
-    path, *_ = arrest
+    path, tree, tables, settings, *_ = arrest
     out = tmp_path / "out"
     assert run(["predict", str(path), "--patient", "01", "--months", "2", "--out", str(out)]) == 0
     assert {str(f.relative_to(out)) for f in out.rglob("*") if f.is_file()} == {
@@ -209,6 +220,9 @@ def test_arrest_files(arrest, tmp_path):
     assert (table["pi90_low"] <= table["pi50_low"]).all() and (table["pi50_high"] <= table["pi90_high"]).all()
     low = table[table["outcome"] == "count_below_1"]
     assert low["cycle"].tolist() == [1, 2] * 2 and low["day"].tolist() == [NOW + 28, NOW + 56] * 2
+    whole = predict_arrest(path, tree, tables, settings, Proposal("01", None, months=2), np.arange(DRAWS))
+    visits = whole.forecasts[0].below[1.0][:, [NOW + 7, NOW + 14, NOW + 21, NOW + 28]]
+    assert low["mean"].iloc[0] == pytest.approx(np.mean(1.0 - np.prod(1.0 - visits, axis=1)), abs=1e-5)
     assert table.loc[table["outcome"] == "progression_free", "month"].tolist() == [1, 2] * 2
     # No patient of the fit was followed beyond day 60 (59.5): all that comes later is extrapolated.
     assert table.loc[table["day"] > NOW, "extrapolated"].all()
@@ -252,6 +266,7 @@ def test_friberg_by_the_equations(friberg):
         for d in (0, 7):
             own = {n: float(posterior[n][1][0, d]) for n in settings.parameters}
             own |= {n: float(posterior[f"patient_{n}"][1][0, d, 1]) for n in ("cl", "anc0")}
+            own["v1"] *= 90.0 / 70.0
             _, theirs = by_scipy(own, doses, f.days * 24.0)
             np.testing.assert_allclose(f.anc[d], theirs, rtol=5e-3)
     assert predicted.forecasts[0].anc[:, -1].mean() < predicted.forecasts[1].anc[:, -1].mean()
