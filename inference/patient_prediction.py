@@ -163,7 +163,7 @@ def summary_text(predicted: Predicted, table: pd.DataFrame, settings: ArrestFit 
         "A research tool: no medical advice, and not for decisions about a patient.", "",
         "| scenario | outcome | cycle or month | mean | median | 90 % interval |", "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
-    for r in table[table["unit"] == "probability"].to_dict("records"):
+    for r in table.loc[table["unit"] == "probability"].to_dict("records"):
         when = f"cycle {r['cycle']}" if pd.notna(r["cycle"]) else f"month {r['month']}"
         what = MEANING.get(r["outcome"]) or f"P(a count < {r['outcome'].removeprefix('count_below_')})"
         star = " *" if r["extrapolated"] else ""

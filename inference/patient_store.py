@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from .posterior_file import DRAWS, opened
 TABLES = "patients_tables"
 """Group of the file: each table as CSV text."""
 _RECORDS = ("time", "evid", "cmt", "amt", "rate", "ii", "addl", "ss")
-_WORDS = {"id": str, "kind": str, "observable": str, "reason": str}
+_WORDS: Any = {"id": str, "kind": str, "observable": str, "reason": str}
 
 
 def stored(tables: PatientData) -> xr.Dataset:
@@ -27,7 +28,7 @@ def restored(group: xr.Dataset) -> PatientData:
     """Return the tables that ``stored`` kept."""
     found = {
         str(n): pd.read_csv(
-            io.StringIO(str(group[n].item())), dtype=_WORDS, keep_default_na=False, na_values=[""], float_precision="round_trip"
+            io.StringIO(str(group[n].item())), dtype=_WORDS, keep_default_na=False, na_values=[""], float_precision="round_trip"  # pyright: ignore[reportArgumentType, reportCallIssue]
         )
         for n in group
     }  # fmt: skip

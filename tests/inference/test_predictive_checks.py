@@ -69,7 +69,7 @@ def test_pit_of_patients_counts():
         outside += bool(((own < low) | (own > high)).any())
     assert np.mean(np.array(p) < 0.05) < 0.16 and 0.3 < np.mean(p) < 0.7
     assert outside > 20  # of the band for independent observations, which should leave out 2
-    for wrong in (value * 2.0, value**2.0):
+    for wrong in (np.multiply(value, 2.0), np.square(value)):
         tree, tables = tree_of(wrong, new, np.zeros((20, 15)))
         assert pit_table(tree, tables, 1)["p_value"].iloc[0] < 0.02
 
@@ -121,12 +121,12 @@ def law(patients: int, trials: int, rates: tuple[float, float], variance: float,
     at = np.append(np.arange(0.0, 400.0, 14.0), 400.0)
     of = [np.broadcast_to((r * at)[:, None], (trials, len(at), patients)) for r in rates]
     one = np.ones(trials)
-    return check.Hazards(*of, variance * one, 0.0 * one, death * DAYS_PER_MONTH * one, 0.05 * one), at
+    return check.Hazards(of[0], of[1], variance * one, 0.0 * one, death * DAYS_PER_MONTH * one, 0.05 * one), at
 
 
 def ledger_of(stop: np.ndarray, days: int = 8 * 7) -> Ledger:
-    n = len(stop)
-    return Ledger(np.ones((days // 7, 7, n)), stop, *np.zeros((4, n)))
+    zero = np.zeros(len(stop))
+    return Ledger(np.ones((days // 7, 7, len(stop))), stop, zero, zero, zero, zero)
 
 
 def test_new_patients_by_closed_forms():
