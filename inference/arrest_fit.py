@@ -12,6 +12,7 @@ from . import arrest_results as results
 from .arrest_problem import build, read_tables
 from .arrest_settings import ArrestFit
 from .arrest_start import find_arrest_start
+from .event_check import event_table
 from .files import load_pickle, save_pickle
 from .patient_fit import console
 from .patient_output import diagnosed, publish_patient_fit
@@ -68,12 +69,14 @@ def run_arrest_fit(folder: Path, out: Path, settings: ArrestFit, restart: bool) 
     diagnostics = publish_patient_fit(
         out,
         begin,
+        settings,
         diagnosed(tree["posterior"].to_dataset(), sampled, int(start.gradients)),
         tree,
         tables,
         parameters,
         {"patients": results.patient_table(tree), "loo": loo},
         lambda d: results.summary_text(settings, data, d, parameters, loo),
+        event_table(target, data, tables, sampled.draws),
     )
     console.print(f"gate: {diagnostics.gate} {diagnostics.failed}".rstrip())
     console.print(f"{out / 'summary.md'} ({diagnostics.seconds:.0f} s)")

@@ -9,7 +9,7 @@ from mezikd.model.parameters import DECLARED, Parameter, with_priors
 from pydantic import Field, field_validator
 
 from .files import read_text
-from .patient_settings import PatientSampler
+from .patient_settings import Checks, PatientSampler
 from .settings import Section, Study, number, whole
 
 EFFECTS = ("exposure", "anc0", "maturation", "progression")
@@ -66,6 +66,7 @@ class ArrestFit(Section):
     tables: AdamTables = Field(default=AdamTables(), description="section: file")
     model: ArrestModel = Field(description="section")
     parameters: Annotated[dict[str, Prior], Field(description="parameters that are estimated: [parameters] ec50 = {}")]
+    checks: Checks = Field(default=Checks(), description="section: prediction_corrected")
     sampler: ArrestSampler = Field(default=ArrestSampler(), description="section")
 
     @field_validator("parameters")

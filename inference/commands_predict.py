@@ -27,6 +27,10 @@ def predict(
         str,
         typer.Option(help="Structure of the model: stacked (the mixture of those that fit equally), or one's name."),
     ] = "stacked",
+    patient: Annotated[
+        str | None,
+        typer.Option(help="Patient of a fit to patients' own tables: the forecast after the end of its data."),
+    ] = None,
 ) -> None:
     """Predict neutropenia, infection, dose intensity and PFS under other regimens, dose rules and supportive care.
 
@@ -34,11 +38,32 @@ def predict(
 
     Example: mezikd predict --dose 0.6 --days-on 21 --cycle-days 28 --out runs/lower_dose
 
+    With a fit to patients' own tables, --patient names the patient that is predicted: its next counts, and with the arrest
+    model severe infection and progression, under the regimen (default: the last dose taken, 21/28, 6 months) and under none.
+
     Example: mezikd predict runs/successor2 --scenarios schedules --out runs/schedules
+
+    Example: mezikd predict runs/my_patients --patient 3 --dose 0.6 --out runs/patient3
     """
     given = regimen_given(dose, days_on, cycle_days) | ({} if rdi is None else {"rdi": rdi})
     settings = {"draws": draws, "patients": patients, "horizon_months": months, "seed": seed}
     overrides = {name: value for name, value in settings.items() if value is not None}
+    if fit is not None or patient is not None:
+        posterior = find_posterior(built_in_fit() if fit is None else fit)
+        others = {
+            "--scenarios": scenarios,
+            "--patients": patients,
+            "--structure": None if structure == "stacked" else structure,
+        }
+        from .patient_regimen import of_a_patient, proposal_of
+
+        if of_a_patient(posterior, patient, [name for name, value in others.items() if value is not None]):
+            proposal = proposal_of(str(patient), given, overrides)
+            with writing_to(out):
+                from .patient_prediction import run_patient_prediction
+
+                run_patient_prediction(posterior, proposal, out)
+            return
     from .scenario_files import OPTIONS, read_scenarios, single_scenario
 
     if scenarios is not None and given:

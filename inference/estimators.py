@@ -12,6 +12,25 @@ def kaplan_meier(time: np.ndarray, event: np.ndarray) -> tuple[np.ndarray, np.nd
     return times, np.cumprod(1.0 - deaths / at_risk)
 
 
+def cumulative_incidence(time: np.ndarray, cause: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the times of events of cause 1 and their cumulative incidence just after each (Aalen-Johansen).
+
+    Parameters
+    ----------
+    cause: 1 the event, 2 one that competes, 0 censored.
+    """
+    times, free = kaplan_meier(time, cause > 0)
+    first, events = np.unique(time[cause == 1], return_counts=True)
+    at_risk = len(time) - np.searchsorted(np.sort(time), first, side="left")
+    before = np.append(1.0, free)[np.searchsorted(times, first, side="left")]
+    return first, np.cumsum(before * events / at_risk)
+
+
+def at_times(grid: np.ndarray, times: np.ndarray, values: np.ndarray, start: float) -> np.ndarray:
+    """Return a step function that is ``start`` before its first jump and ``values`` from each of ``times`` on."""
+    return np.append(start, values)[np.searchsorted(times, grid, side="right")]
+
+
 def kaplan_meier_median(time: np.ndarray, event: np.ndarray) -> float:
     """Return the first time at which the Kaplan-Meier estimate is at most one half; infinity where it never is."""
     times, survival = kaplan_meier(time, event)

@@ -1,4 +1,4 @@
-"""Figures of a fit to patients' own data: each patient's fit, and a visual predictive check."""
+"""Figure of a fit to patients' own data: each patient's fit."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .figures_course import new_figure, save
 from .patient_data import PatientData
+from .predictive_checks import times
 
 LABEL = {"concentration": "concentration, AMT/L", "anc": "ANC, 10⁹/L"}
 SHOWN, COLUMNS = 12, 3
 """Patients in the figure of individual fits, at most."""
-BINS = 10
 BLUE, RED = "#0072b2", "#d55e00"
 
 
-def _log_axis(axis: Axes) -> None:
+def log_axis(axis: Axes) -> None:
     """Make the vertical axis logarithmic, with plain numbers at 1, 2 and 5."""
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -25,19 +25,10 @@ def _log_axis(axis: Axes) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _times(tables: PatientData, name: str) -> np.ndarray:
-    """Return the times (days) of the observations of one kind, ``patients observations``, NaN where there is none."""
-    o = tables.observations[tables.observations["observable"] == name]
-    place = np.asarray(o.groupby("patient").cumcount())
-    out = np.full((len(tables.ids), int(place.max()) + 1), np.nan)
-    out[np.asarray(o["patient"]), place] = np.asarray(o["time"]) / 24.0
-    return out
-
-
 def individual_fits(tree: xr.DataTree, tables: PatientData, folder: Path) -> None:
     """Draw observations, median and 90 % interval of the fitted course and of new observations, a panel a patient."""
     for name in (n for n in ("concentration", "anc") if n in tree["observed_data"]):
-        days, observed = _times(tables, name), tree["observed_data"][name].to_numpy()
+        days, observed = times(tables, name), tree["observed_data"][name].to_numpy()
         below = tree["observed_data"][f"{name}_below"].to_numpy()
         fitted, new = (tree[g][name].to_numpy() for g in ("fitted", "posterior_predictive"))
         n = min(SHOWN, len(tables.ids))
@@ -59,7 +50,7 @@ def individual_fits(tree: xr.DataTree, tables: PatientData, folder: Path) -> Non
             y, b = observed[i, seen][order], below[i, seen][order]
             axis.plot(t[~b], y[~b], "o", color="black", ms=2.5)
             axis.plot(t[b], y[b], "v", color=RED, ms=4, mfc="none")
-            _log_axis(axis)
+            log_axis(axis)
             axis.set_title(f"patient {tables.ids[i]}", fontsize=8.5)
             axis.tick_params(labelsize=7.5)
             axis.spines[["top", "right"]].set_visible(False)
@@ -70,35 +61,3 @@ def individual_fits(tree: xr.DataTree, tables: PatientData, folder: Path) -> Non
             + ("; triangles: below the limit" if below.any() else ""), fontsize=9,
         )  # fmt: skip
         save(figure, folder / f"individual_fits_{name}.png")
-
-
-def predictive_check(tree: xr.DataTree, tables: PatientData, folder: Path) -> None:
-    """Draw the visual predictive check: 5, 50 and 95 % of the observations by time, and their 90 % predictive intervals."""
-    names = [n for n in ("concentration", "anc") if n in tree["observed_data"]]
-    figure = new_figure(3.2)
-    axes = figure.subplots(1, len(names), squeeze=False)[0]
-    for axis, name in zip(axes, names, strict=True):
-        days, observed = _times(tables, name), tree["observed_data"][name].to_numpy()
-        simulated = tree["population_predictive"][name].to_numpy()
-        seen = np.isfinite(days) & np.isfinite(observed)
-        t, y, s = days[seen], observed[seen], simulated[:, seen]
-        edges = np.unique(np.quantile(t, np.linspace(0.0, 1.0, BINS + 1)))
-        place = np.clip(np.searchsorted(edges, t, side="right") - 1, 0, max(len(edges) - 2, 0))
-        middle = np.array([np.median(t[place == b]) for b in np.unique(place)])
-        for q, colour in ((0.05, RED), (0.5, BLUE), (0.95, RED)):
-            of_data = [np.quantile(y[place == b], q) for b in np.unique(place)]
-            of_model = np.array([np.quantile(s[:, place == b], q, axis=1) for b in np.unique(place)])
-            low, high = np.quantile(of_model, [0.05, 0.95], axis=1)
-            axis.fill_between(middle, low, high, color=colour, alpha=0.25, lw=0)
-            axis.plot(middle, of_data, "-o", color=colour, ms=3, lw=1)
-        axis.plot(t, y, ".", color="0.6", ms=2, zorder=0)
-        _log_axis(axis)
-        axis.set_xlabel("days", fontsize=9)
-        axis.set_ylabel(LABEL[name], fontsize=9)
-        axis.tick_params(labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(
-        "Visual predictive check: 5, 50 and 95 % of observations (lines), 90 % interval of new patients' (bands)",
-        fontsize=9,
-    )
-    save(figure, folder / "vpc.png")

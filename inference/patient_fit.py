@@ -105,6 +105,7 @@ def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool
     diagnostics = publish_patient_fit(
         out,
         begin,
+        settings,
         diagnosed(results.sampled(tree), sampled, int(start.gradients)),
         tree,
         tables,

@@ -104,6 +104,14 @@ class Residuals(Section):
     anc: Residual = Field(default=Residual(), description="section: error, prior, scale")
 
 
+class Checks(Section):
+    """Predictive checks."""
+
+    prediction_corrected: bool = Field(
+        default=False, description="whether the visual predictive check is also prediction-corrected: true or false"
+    )
+
+
 class PatientSampler(Sampler):
     """NUTS, or chains side by side."""
 
@@ -123,6 +131,7 @@ class PatientFit(Section):
     parameters: Annotated[dict[str, Population], Field(description="one section a parameter: [parameters.cl]")]
     effects: Effects = Field(default=Effects(), description="section")
     residual: Residuals = Field(default=Residuals(), description="sections residual.concentration, residual.anc")
+    checks: Checks = Field(default=Checks(), description="section: prediction_corrected")
     sampler: PatientSampler = Field(default=PatientSampler(), description="section")
 
     @field_validator("parameters")

@@ -232,7 +232,9 @@ def load_draws(path: Path) -> tuple[xr.DataTree, Problem]:
 def _with_problem(path: Path, tree: xr.DataTree, groups: frozenset[str]) -> tuple[xr.DataTree, Problem]:
     if tree.attrs.get("kind") == "patients":
         raise input_error(
-            path, "a fit to patients' own tables", "name a fit to reported numbers: only those predict yet"
+            path,
+            "a fit to patients' own tables",
+            "name a fit to reported numbers; of this one `mezikd predict --patient` predicts a patient",
         )
     if not (set(tree.attrs) >= ATTRIBUTES and set(tree.children) >= groups):
         raise input_error(path, "a fit of an older version", "fit again with this version")

@@ -167,6 +167,27 @@ def of_progression(f: Followed, ind: Individuals, r: Rates, ledger: Ledger) -> F
     return jnp.log(jnp.maximum(seen, LEAST))
 
 
+def event_free(
+    ind: Individuals, r: Rates, ledger: Ledger, structure: Any, at: Any, steps: int = 1
+) -> tuple[Array, Array, Array]:
+    """Return the course and how events come under the doses of ``ledger``, whatever was seen of them.
+
+    Returns
+    -------
+    log_blood as in Followed; by each of the times ``at`` (days, ``times``) and lane the cumulative hazard of infection, and
+    log P(no progression).
+    """
+    zero = jnp.zeros_like(ledger.stop)
+
+    def until(t):
+        till = ledger._replace(infection=zero + t, infected=zero, progression=zero + t, progressed=zero)
+        f = follow(ind, r, till, structure, steps)
+        return f.log_blood, f.cumulative, of_progression(f, ind, r, till)
+
+    # The course is the same for every time: vmap does only what is not once for each.
+    return jax.vmap(until, out_axes=(None, 0, 0))(jnp.asarray(at))
+
+
 class Deaths(NamedTuple):
     """Totals over patients that the rates of death need."""
 

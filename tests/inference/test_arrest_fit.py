@@ -13,6 +13,7 @@ from mezikd.inference.arrest_problem import BEYOND, build, read_tables
 from mezikd.inference.arrest_settings import ArrestFit
 from mezikd.inference.arrest_target import Lanes
 from mezikd.inference.commands import built_in_fit, run
+from mezikd.inference.event_check import COMPETING, EVENT, observed
 from mezikd.inference.patient_settings import load_patient_settings
 from mezikd.inference.virtual_tables import ordered_scenario, tables_of
 from mezikd.inference.virtual_trial import Order, simulate_virtual_trial
@@ -107,9 +108,10 @@ def test_the_simulators_own_course(trial, problem):
 
 
 def test_events_are_those_of_the_histories(trial, problem):
-    _, _, _, data = problem
+    _, tables, _, data = problem
     at = 0
     deaths = 0
+    checked = observed(data, tables, True)
     for arm in trial.arms:
         h, n = arm.history, arm.size
         mine = slice(at, at + n)
@@ -123,6 +125,12 @@ def test_events_are_those_of_the_histories(trial, problem):
         np.testing.assert_allclose(data.ledger.stop[mine][ended], h.stop[ended], atol=1e-3)
         assert (data.ledger.stop[mine][~ended] == BEYOND).all()
         known = np.minimum(h.cutoff, h.lost)
+        failed = progressed | ((h.death <= known) & (h.death < h.progression))
+        np.testing.assert_array_equal(checked.failed[mine], failed)
+        end = np.minimum(np.minimum(h.progression, h.death), known)
+        np.testing.assert_allclose(checked.free[mine], end, atol=1e-3)
+        over = np.minimum(h.death, h.stop) <= h.cutoff
+        np.testing.assert_array_equal(checked.cause[mine], np.where(seen, EVENT, np.where(over, COMPETING, 0)))
         deaths += ((h.death <= known) & (h.death < h.progression)).sum() + ((h.death <= h.cutoff) & progressed).sum()
         at += n
     assert data.deaths.before + data.deaths.fatal + data.deaths.after == deaths > 0
@@ -152,6 +160,7 @@ def test_from_files_to_results(folder):
     names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert names == {
         "posterior.nc", "diagnostics.json", "parameters.csv", "patients.csv", "loo.csv", "summary.md", "figures/vpc.png",
+        "figures/pit.png", "vpc.csv", "pit.csv", "events.csv", "figures/events.png",
         "figures/individual_fits_anc.png",
     }  # fmt: skip
     with xr.open_datatree(out / "posterior.nc") as tree:
@@ -162,6 +171,12 @@ def test_from_files_to_results(folder):
     assert table.loc["anc0", "prior_q95"] == pytest.approx(3.0 * np.exp(1.6449 * 0.3), rel=1e-3)
     assert json.loads((out / "diagnostics.json").read_text())["gate"] == "fail"
     assert "Doses are taken as delivered" in (out / "summary.md").read_text()
+    # Its file alone is enough to predict a patient.
+    alive = pd.read_csv(folder / "adtte.csv").query("PARAMCD == 'OS' and CNSR > 0")["USUBJID"].iloc[0]
+    predicted = folder.parent / "predicted"
+    options = ["--patient", str(alive), "--dose", "0.6", "--months", "1", "--out", str(predicted)]
+    assert run(["predict", str(out), *options]) == 0
+    assert (predicted / "figures" / "patient.png").exists()
 
 
 MISTAKES = {

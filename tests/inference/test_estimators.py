@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from lifelines import CoxPHFitter, KaplanMeierFitter
+from lifelines import AalenJohansenFitter, CoxPHFitter, KaplanMeierFitter
 from lifelines.utils import median_survival_times
 from mezikd.inference.estimators import (
     cox,
     cox_log_hazard_ratio,
+    cumulative_incidence,
     kaplan_meier,
     kaplan_meier_median,
     kaplan_meier_median_interval,
@@ -107,3 +108,20 @@ def test_quartiles():
     assert quartiles(np.array([1.0, 2.0])) == (1.25, 1.5, 1.75)
     assert quartiles(np.array([7.0])) == (7.0, 7.0, 7.0)
     assert np.isnan(quartiles(np.array([]))).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cumulative_incidence(seed):
+    time, event, treated, _ = trial(seed, 60 + 40 * seed)
+    cause = np.where(event, 1 + treated, 0)
+    fitted = AalenJohansenFitter(calculate_variance=False).fit(time, cause, event_of_interest=1).cumulative_density_
+    times, share = cumulative_incidence(time, cause)
+    theirs = fitted.iloc[:, 0].to_numpy()[np.searchsorted(fitted.index, times, side="right") - 1]
+    np.testing.assert_allclose(share, theirs, rtol=1e-10)
+
+
+def test_cumulative_incidence_with_ties():
+    """Who has the event, or is censored, at a time is at risk there."""
+    times, share = cumulative_incidence(np.array([1.0, 1.0, 1.0, 2.0, 2.0]), np.array([1, 2, 0, 1, 2]))
+    np.testing.assert_allclose(times, [1.0, 2.0])
+    np.testing.assert_allclose(share, [0.2, 0.2 + 0.6 / 2])

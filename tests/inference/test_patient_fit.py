@@ -200,6 +200,7 @@ def test_from_files_to_results(folder, capsys):
     names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert names == {
         "posterior.nc", "diagnostics.json", "parameters.csv", "patients.csv", "loo.csv", "summary.md", "figures/vpc.png",
+        "figures/pit.png", "vpc.csv", "pit.csv",
         "figures/individual_fits_anc.png", "figures/individual_fits_concentration.png",
     }  # fmt: skip
     with xr.open_datatree(out / "posterior.nc") as tree:
@@ -212,6 +213,9 @@ def test_from_files_to_results(folder, capsys):
     assert 0.0 <= table.loc["sd_cl", "shrinkage"] <= 1.0
     assert table.loc["cl", "prior_q95"] == pytest.approx(5.0 * np.exp(1.6449 * 0.3), rel=1e-3)
     assert json.loads((out / "diagnostics.json").read_text())["gate"] == "fail"
+    predicted = folder / "predicted"
+    assert run(["predict", str(out), "--patient", "2", "--months", "1", "--out", str(predicted)]) == 0
+    assert (predicted / "predictions.csv").exists()
     capsys.readouterr()
     assert run(["fit", str(folder), "--out", str(out)]) == 2
     assert "holds a finished fit" in capsys.readouterr().err
