@@ -112,8 +112,13 @@ def cluster_workers(where: str | None) -> Iterator[Executor | None]:
     from .mode import CORES
 
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what goes wrong is told here
-    one_each = {"n_workers": CORES, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": ":0"}
-    silent = {"silence_logs": logging.CRITICAL}
+    one_each: dict[str, Any] = {
+        "n_workers": CORES,
+        "threads_per_worker": 1,
+        "memory_limit": 0,
+        "dashboard_address": ":0",
+    }
+    silent: dict[str, Any] = {"silence_logs": logging.CRITICAL}
     try:
         with (
             LocalCluster(**one_each, **silent) if where == LOCAL else nullcontext(where) as cluster,
@@ -131,7 +136,7 @@ def _check(where: str) -> None:
     """Raise InputError unless ``where`` is the address of a Dask scheduler that answers."""
     import asyncio
 
-    from distributed.comm import connect
+    from distributed.comm.core import connect
     from distributed.security import Security
 
     if not ADDRESS.fullmatch(where):
