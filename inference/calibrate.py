@@ -3,9 +3,11 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, as_completed
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -21,6 +23,7 @@ from .calibration import (
     simulated_evidence,
 )
 from .calibration_tables import contraction, coverage_table, rank_table, with_rank_tests
+from .cluster import Remote
 from .errors import input_error
 from .figures_calibration import coverage_figure, rank_figure
 from .files import load_pickle, save_pickle
@@ -57,6 +60,7 @@ def run_calibrate(
     covariance_trials: int,
     widen: float,
     restart: bool,
+    cluster: Executor | None = None,
 ) -> bool:
     """Calibrate the fit in ``folder`` and write calibration.csv, ranks.csv and figures to ``out``.
 
@@ -66,6 +70,7 @@ def run_calibrate(
     trials, seed: how many trials, and what fixes them; more trials with the same seed begin with the same ones.
     virtual_patients, covariance_trials: of each fit.
     widen: how many posterior SDs of prior.
+    cluster: worker processes (cluster.py) that fit the trials; None for threads of this one. Results are the same.
 
     Returns whether every quantity users read is covered within the 99 % binomial band and ranked within the 99 %
     simultaneous band, in the version 'covariance'.
@@ -99,18 +104,16 @@ def run_calibrate(
         console.print(f"going on with the unfinished calibration in {out}: {len(results)} of {trials} trials are there")
     missing = [i for i in range(trials) if i not in results]
     settings = settings_of(seed, problem.settings.sampler.target_accept)
-    if missing:
+    asked = {i: (i, truths[i], evidence[i], seed) for i in missing}
+    make = partial(_compiled_fit, problem, prior, settings, covariance_trials)
+    if missing and cluster is not None:
+        results |= _progress(cluster, Remote(make, versions()), asked, work, trials)
+    elif missing:
         with console.status("compiling"):
-            calibrator = Calibrator.build(problem, prior, settings, covariance_trials)
+            fit = make()
         console.print(f"{time.perf_counter() - begin:.0f} s: compiled")
-
-        def one(i: int) -> TrialFit:
-            found = calibrator.fit(i, truths[i], evidence[i], seed)
-            save_pickle(work / f"{i:05d}.pickle", found)
-            return found
-
         with workers(CORES) as pool:
-            results |= _progress(pool, one, missing, trials)
+            results |= _progress(pool, fit, asked, work, trials)
     fits = [results[i] for i in range(trials)]
     parameters = {p.name for p in problem.free}
     ranks = rank_table(fits, set(fits[0].truth) - parameters)
@@ -126,14 +129,26 @@ def run_calibrate(
     return _say(table, fits, time.perf_counter() - begin)
 
 
-def _progress(pool: Executor, one: Callable[[int], TrialFit], missing: list[int], trials: int) -> dict[int, TrialFit]:
+def _compiled_fit(*of: Any) -> Callable[..., TrialFit]:
+    """Return the fit of one trial, compiled in this process."""
+    keep_memory()
+    keep_programs()
+    return Calibrator.build(*of).fit
+
+
+def _progress(
+    pool: Executor, fit: Callable[..., TrialFit], asked: Mapping[int, tuple], work: Path, trials: int
+) -> dict[int, TrialFit]:
+    """Return the fits of the trials ``asked`` for, by number, each saved in ``work`` as it comes."""
     columns = TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     results = {}
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("trials", total=trials, completed=trials - len(missing))
-        waiting = {pool.submit(one, i): i for i in missing}
+        task = bar.add_task("trials", total=trials, completed=trials - len(asked))
+        waiting = {pool.submit(fit, *arguments): i for i, arguments in asked.items()}
         for done in as_completed(waiting):
-            results[waiting[done]] = done.result()
+            i = waiting[done]
+            results[i] = done.result()
+            save_pickle(work / f"{i:05d}.pickle", results[i])
             bar.advance(task)
     return results
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .cluster import Cluster, cluster_workers
 from .errors import input_error
 from .places import built_in_fit
 from .results_folder import writing_to
@@ -33,6 +34,7 @@ def calibrate(
     ] = 128,
     covariance_trials: Annotated[int, typer.Option(help="Simulated trials for each fit's covariance.")] = 200,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew instead of resuming.")] = False,
+    cluster: Cluster = None,
 ) -> None:
     """Simulate trials with known parameters, fit each as a user would, and count how often intervals hold the truth.
 
@@ -56,9 +58,11 @@ def calibrate(
     if posterior is not None and not posterior.is_file():
         remedy = "run `mezikd fit` and name its posterior.nc with --around, or give --around prior"
         raise input_error(posterior, "there is no such file", remedy)
-    with writing_to(out):
+    with writing_to(out), cluster_workers(cluster) as pool:
         from .calibrate import run_calibrate
 
-        good = run_calibrate(folder, posterior, out, trials, seed, virtual_patients, covariance_trials, widen, restart)
+        good = run_calibrate(
+            folder, posterior, out, trials, seed, virtual_patients, covariance_trials, widen, restart, pool
+        )
     if not good:
         raise typer.Exit(NOT_CALIBRATED)

@@ -1,0 +1,154 @@
+"""Tasks on worker processes, of this machine or of a Dask cluster (extra `cluster`): retried, results as they come."""
+
+import logging
+import pickle
+import re
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from importlib import metadata
+from threading import Lock
+from typing import Annotated, Any
+
+import typer
+
+from .errors import input_error, shown
+
+LOCAL = "local"
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="Worker processes: 'local' for one a core of this machine, or the address of a Dask scheduler, "
+        "tcp://host:8786 [default: threads].",
+    ),
+]
+"""The option of the commands."""
+ADDRESS = re.compile(r"(?:tcp|tls)://(?P<host>\[[0-9A-Fa-f:]+\]|[\w.-]+):(?P<port>[0-9]{1,5})", re.ASCII)
+TRIES = 3
+"""How often a task is tried that raises an error."""
+SECONDS = 10
+"""How long a scheduler may take to answer."""
+GO_ON = "give the same command again to go on"
+_made: dict[bytes, Callable[..., Any]] = {}
+_making = Lock()
+
+
+class Remote:
+    """A function that each worker process makes once (compiles, say), by ``make()``, and calls for each task.
+
+    ``make`` and whatever the function takes and returns must be known to ``pickle``.
+    """
+
+    def __init__(self, make: Callable[[], Callable[..., Any]], versions: Mapping[str, str]):
+        """``versions``: of the packages on which results depend; workers must have the same."""
+        self.__name__ = "mezikd"  # as the task is called in Dask's dashboard and logs
+        self._make, self._versions = pickle.dumps(make), dict(versions)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return what the function returns; InputError on a worker with other versions."""
+        there = {package: metadata.version(package) for package in self._versions}
+        if differ := [f"{k} {there[k]} there, {v} here" for k, v in self._versions.items() if there[k] != v]:
+            remedy = "install mezikd with the same constraints.txt on all of them"
+            raise input_error("--cluster", f"a worker has other versions ({'; '.join(differ)})", remedy)
+        with _making:
+            if self._make not in _made:
+                _made.clear()  # of an earlier run on the same worker
+                _made[self._make] = pickle.loads(self._make)()
+            function = _made[self._make]
+        return function(*arguments)
+
+
+class Workers(Executor):
+    """Tasks on the workers of a Dask client.
+
+    Each result is fetched at once and let go of there: Dask would do it again when the worker that holds it dies.
+    """
+
+    def __init__(self, client: Any):
+        self._client, self._running = client, set()
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:  # pyright: ignore
+        """Return the future result of ``function(*arguments)``; a task that raises an error is tried TRIES times."""
+        here, there = Future(), self._client.submit(function, *arguments, pure=False, retries=TRIES - 1)
+        self._running.add(there)  # Dask drops what nobody holds
+        there.add_done_callback(partial(self._fetch, here))
+        return here
+
+    def _fetch(self, here: Future, there: Any) -> None:
+        try:
+            here.set_result(there.result())
+        except BaseException as error:
+            here.set_exception(error)
+        there.release()
+        self._running.discard(there)
+
+
+@contextmanager
+def cluster_workers(where: str | None) -> Iterator[Executor | None]:
+    """Yield an executor whose tasks run on the workers of ``where``, or None where that is None.
+
+    A task whose worker dies goes to another one. When the block ends early, what has not begun is dropped.
+
+    Parameters
+    ----------
+    where: 'local' for new worker processes on this machine, one a core; or the address of a Dask scheduler.
+
+    Raises
+    ------
+    InputError: Dask is not installed; no scheduler answers, or it is lost; every worker that took up some task died.
+    """
+    if where is None:
+        yield None
+        return
+    try:
+        from distributed import Client, KilledWorker, LocalCluster
+    except ImportError:
+        remedy = "install the extra: pip install 'mezikd[cluster]'; or do without --cluster"
+        raise input_error("--cluster", "Dask is not installed", remedy) from None
+    if where != LOCAL:
+        _check(where)
+    from .mode import CORES
+
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what goes wrong is told here
+    one_each: dict[str, Any] = {
+        "n_workers": CORES,
+        "threads_per_worker": 1,
+        "memory_limit": 0,
+        "dashboard_address": ":0",
+    }
+    silent: dict[str, Any] = {"silence_logs": logging.CRITICAL}
+    try:
+        with (
+            LocalCluster(**one_each, **silent) if where == LOCAL else nullcontext(where) as cluster,
+            Client(cluster, timeout=SECONDS, set_as_default=False) as client,
+        ):
+            yield Workers(client)
+    except KilledWorker:
+        problem = "every worker that took up a certain task died"
+        raise input_error("--cluster", problem, f"give workers more memory, then {GO_ON}") from None
+    except CancelledError:
+        raise input_error("--cluster", f"the scheduler at {where} was lost", f"start it, then {GO_ON}") from None
+
+
+def _check(where: str) -> None:
+    """Raise InputError unless ``where`` is the address of a Dask scheduler that answers."""
+    import asyncio
+
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    if not ADDRESS.fullmatch(where):
+        allowed = "local, or the address of a Dask scheduler such as tcp://host:8786"
+        raise input_error("--cluster", f"value {shown(where)} is not allowed", "give another value", allowed=allowed)
+
+    async def answer() -> None:
+        comm = await connect(where, **Security().get_connection_args("client"))
+        await comm.close()
+
+    try:
+        asyncio.run(asyncio.wait_for(answer(), SECONDS))
+    except Exception:  # anything may answer at a port, or nothing
+        remedy = "start one with `dask scheduler` and give the address that it tells, or --cluster local"
+        raise input_error("--cluster", f"no Dask scheduler answers at {where}", remedy) from None

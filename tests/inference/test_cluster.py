@@ -1,0 +1,194 @@
+"""Trials on worker processes: the same results as with threads, whoever dies; one line where there are no workers."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import as_completed
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from mezikd.inference import calibrate
+from mezikd.inference.cluster import GO_ON, Remote, cluster_workers
+from mezikd.inference.commands import BAD_INPUT, built_in_fit, run
+from mezikd.inference.errors import InputError
+from mezikd.inference.results_folder import UNFINISHED
+from stand_ins import HELD, compiled_fit, deadly, failing, made
+from test_resume import quick, read
+
+assert quick  # a fixture
+VERSIONS = {"numpy": metadata.version("numpy")}
+
+
+@pytest.fixture(scope="module")
+def local():
+    """Worker processes of this machine."""
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    with cluster_workers("local") as pool:
+        yield pool
+
+
+def killed_when_there(record: Path, submit):
+    """Return ``submit`` that, after the last of 20 trials, kills the process that works on a trial, after others are done."""
+
+    def call(fit, index, *arguments):
+        found = submit(fit, index, *arguments)
+        if index == 19:
+            until = time.monotonic() + 120
+            while len(list(record.parent.iterdir())) < 20 and time.monotonic() < until:
+                time.sleep(0.05)
+            os.kill(int(record.read_text()), signal.SIGKILL)
+        return found
+
+    return call
+
+
+def calibrated(out: Path, pool=None) -> dict[str, bytes]:
+    """Return the results of 20 stand-in trials, by threads where there is no ``pool``."""
+    calibrate.run_calibrate(built_in_fit(), None, out, 20, 1, 64, 100, 3.0, False, pool)
+    return read(out)
+
+
+@pytest.fixture
+def records(quick, tmp_path, monkeypatch):
+    """The folder where the stand-in trials of ``calibrated`` write who did them, once it is made."""
+    monkeypatch.setattr(calibrate, "_compiled_fit", partial(compiled_fit, tmp_path / "records"))
+    return tmp_path / "records"
+
+
+def with_a_kill(pool, out: Path, records: Path, monkeypatch) -> dict[str, bytes]:
+    """Return the results of a calibration, of which one worker was killed; check how often each trial was run."""
+    records.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "submit", killed_when_there(records / str(HELD), pool.submit))
+        found = calibrated(out, pool)
+    runs = {int(p.name): p.read_text().split() for p in records.iterdir()}
+    assert {i: len(r) for i, r in runs.items()} == {i: 1 + (i == HELD) for i in range(20)}
+    assert len(set(runs[HELD])) == 2
+    return found
+
+
+def test_a_killed_worker_costs_only_its_task(local, records, tmp_path, monkeypatch):
+    threads = calibrated(tmp_path / "threads")
+    assert len(threads) == 4
+    assert with_a_kill(local, tmp_path / "processes", records, monkeypatch) == threads
+
+
+def test_a_scheduler_and_workers_of_their_own(records, tmp_path, monkeypatch):
+    """As on a cluster: started from the command line, reached by address; then the scheduler goes."""
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    threads = calibrated(tmp_path / "threads")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{s.getsockname()[1]}"
+    places = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path, "env": places}
+    dask = [sys.executable, "-m", "dask"]
+    words = ["scheduler", "--host", "127.0.0.1", "--port", address.split(":")[-1], "--no-dashboard"]
+    started = [subprocess.Popen([*dask, *words], **quiet)]
+    words = ["worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "60"]
+    try:
+        started += [subprocess.Popen([*dask, *words], **quiet) for _ in range(2)]
+        until = time.monotonic() + 120
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", int(address.split(":")[-1]))).close()
+                break
+            except OSError:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+        with pytest.raises(InputError, match=r"scheduler at .* was lost.*go on"), cluster_workers(address) as pool:
+            assert with_a_kill(pool, tmp_path / "processes", records, monkeypatch) == threads
+            waiting = pool.submit(time.sleep, 600)
+            started[0].kill()
+            waiting.result()
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_stopped_on_a_cluster_goes_on(local, records, tmp_path, monkeypatch):
+    """Results are saved as they come; threads go on with what worker processes have begun."""
+    whole = calibrated(tmp_path / "whole")
+    out, save = tmp_path / "stopped", calibrate.save_pickle
+
+    def stop(path, value):
+        save(path, value)
+        if len(list(path.parent.glob("0*.pickle"))) == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(calibrate, "save_pickle", stop)
+        calibrated(out, local)
+    assert len(list((out / UNFINISHED).glob("0*.pickle"))) == 5
+    assert calibrated(out) == whole
+
+
+def test_a_task_that_fails_is_tried_again(local, tmp_path):
+    assert local.submit(Remote(partial(failing, tmp_path / "twice", 2), VERSIONS), "done").result() == "done"
+    with pytest.raises(OSError, match="no room"):
+        local.submit(Remote(partial(failing, tmp_path / "always", 99), VERSIONS), "done").result()
+    assert len((tmp_path / "always").read_text().split()) == 3
+
+
+def test_made_once_a_process(local, tmp_path):
+    function = Remote(partial(made, tmp_path / "made"), VERSIONS)
+    found = [local.submit(function, i) for i in range(12)]
+    assert sorted(f.result() for f in as_completed(found)) == sorted(map(str, range(12)))
+    processes = (tmp_path / "made").read_text().split()
+    assert len(processes) == len(set(processes)) and str(os.getpid()) not in processes
+
+
+def test_a_worker_of_another_version_is_refused(local, tmp_path):
+    function = Remote(partial(made, tmp_path / "made"), VERSIONS | {"dask": "0.1"})
+    with pytest.raises(InputError, match=rf"other versions \(dask {metadata.version('dask')} there, 0.1 here\)"):
+        local.submit(function, 1).result()
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_task_that_ends_every_worker():
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    with pytest.raises(InputError, match=f"every worker .* died.*{GO_ON}"), cluster_workers("local") as pool:
+        pool.submit(deadly).result()
+
+
+@pytest.fixture
+def deaf():
+    """The address of something that listens and says nothing."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        yield f"tcp://127.0.0.1:{s.getsockname()[1]}"
+
+
+def refused(capsys, out: Path, where: str) -> str:
+    """Return the one line of a calibration that cannot begin."""
+    assert run(["calibrate", "--cluster", where, "--out", str(out)]) == BAD_INPUT
+    line = capsys.readouterr().err
+    assert len(line.splitlines()) == 1 and not out.exists()
+    return line
+
+
+@pytest.mark.parametrize(
+    "where", ["locale", "", "host", "host:8786", "tcp://a b:1", "tcp://h", "ucx://h:1", "tcp://h:x"]
+)
+def test_no_address(where, tmp_path, capsys):
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    assert "allowed: local, or the address" in refused(capsys, tmp_path / "out", where)
+
+
+def test_nobody_answers(deaf, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    monkeypatch.setattr("mezikd.inference.cluster.SECONDS", 1)
+    for where in (deaf, "tcp://127.0.0.1:1", "tcp://127.0.0.1:99999", "tcp://..:1"):
+        assert f"no Dask scheduler answers at {where}" in refused(capsys, tmp_path / "out", where)
+
+
+def test_without_the_extra(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert "pip install 'mezikd[cluster]'" in refused(capsys, tmp_path / "out", "local")
