@@ -82,7 +82,7 @@ def predict_friberg(
         "low counts hold or reduce nothing here.",
         "This model has no infection and no progression: nothing is predicted of them.",
     )
-    seen = np.stack([mine["time"].to_numpy(float) / HOURS_PER_DAY, mine["value"].to_numpy(float)])
+    seen = np.stack([np.asarray(mine[name], float) for name in ("time", "value")]) / [[HOURS_PER_DAY], [1.0]]
     followed = float(tables.follow_up().max())
     return Predicted(p, now / HOURS_PER_DAY, followed, tuple(forecasts), seen, "unit of AMT", notes)
 

@@ -192,3 +192,35 @@ def test_nobody_answers(deaf, tmp_path, capsys, monkeypatch):
 def test_without_the_extra(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert "pip install 'mezikd[cluster]'" in refused(capsys, tmp_path / "out", "local")
+
+
+@pytest.mark.slow
+def test_calibration_on_two_processes_is_that_of_threads(tmp_path, monkeypatch):
+    """Four real trials, small: to the byte, and one of the processes is killed while it fits."""
+    psutil = pytest.importorskip("psutil")
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    monkeypatch.setattr("mezikd.inference.mode.CORES", 2)
+    small = (built_in_fit(), built_in_fit() / "posterior.nc")
+    calibrate.run_calibrate(*small, tmp_path / "threads", 4, 1, 64, 100, 3.0, False)
+    with cluster_workers("local") as pool:
+        submit, processes = pool.submit, []
+
+        def watched(*arguments):
+            processes.append(psutil.Process().children(recursive=True))
+            return submit(*arguments)
+
+        monkeypatch.setattr(pool, "submit", watched)
+        monkeypatch.setattr(calibrate, "save_pickle", killing(calibrate.save_pickle, processes))
+        calibrate.run_calibrate(*small, tmp_path / "processes", 4, 1, 64, 100, 3.0, False, pool)
+    assert read(tmp_path / "processes") == read(tmp_path / "threads")
+
+
+def killing(save, processes):
+    """Return ``save`` that, with the first result, kills the worker process that has worked most."""
+
+    def call(path, value):
+        save(path, value)
+        if path.name[0] == "0" and len(list(path.parent.glob("0*.pickle"))) == 1:
+            max(processes[0], key=lambda p: sum(p.cpu_times()[:2])).kill()
+
+    return call
