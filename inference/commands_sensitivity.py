@@ -20,7 +20,7 @@ def sensitivity(
     refit: Annotated[
         bool,
         typer.Option(
-            "--refit", help="Sample the posterior under each alternative with k-hat above 0.7: a minute each."
+            "--refit", help="Sample the posterior under each alternative with k-hat above 0.7: one to two minutes each."
         ),
     ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin refits anew instead of resuming.")] = False,

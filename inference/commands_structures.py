@@ -19,7 +19,7 @@ def compare(
     refit: Annotated[
         bool,
         typer.Option(
-            "--refit", help="Fit again without each group whose k-hat is above 0.7: a minute a group and fit."
+            "--refit", help="Fit again without each group whose k-hat is above 0.7: five to ten minutes a fit."
         ),
     ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin refits anew instead of resuming.")] = False,
