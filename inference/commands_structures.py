@@ -12,9 +12,7 @@ from .results_folder import writing_to
 
 def compare(
     out: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")],
-    fits: Annotated[
-        list[Path], typer.Argument(help="Fits of the same numbers: two or more structures, and refits without a group.")
-    ],
+    fits: Annotated[list[Path], typer.Argument(help="Fits of the same numbers: two or more structures.")],
     draws: Annotated[int, typer.Option(help="Posterior draws of each, 40 to 100000.")] = 400,
     refit: Annotated[
         bool,
