@@ -40,6 +40,8 @@ def test_distant_posteriors_are_bridged_in_steps():
     levels = [drawn(0.0, second, error, 1), drawn(1.0, second, error, 2)]
     first = between(levels, 1e12)
     assert first == pytest.approx(1.0 / 6.0)
+    far = [drawn(p, 60.0, 1.0, 3) for p in (0.0, 0.1, 1.0)]
+    assert between(far[1:], 1e12) == pytest.approx(0.1**0.5)
     while (power := between(levels, 1e12)) is not None:
         assert len(levels) < 7
         levels = sorted([*levels, drawn(power, second, error, len(levels) + 1)], key=lambda x: x.power)

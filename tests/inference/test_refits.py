@@ -54,9 +54,9 @@ def test_one_sampler_answers_several_questions(tmp_path):
         np.testing.assert_array_equal(again.z, found.z)
 
 
-@pytest.mark.parametrize("khat", [0.3, 0.9])
-def test_alternatives_are_sampled_where_weights_cannot_be_trusted(khat, monkeypatch, tmp_path):
-    """Once each; weights that can be trusted stay."""
+@pytest.mark.parametrize(("khat", "rhat"), [(0.3, 1.0), (0.9, 1.02), (0.9, 1.2)])
+def test_alternatives_are_sampled_where_weights_cannot_be_trusted(khat, rhat, monkeypatch, tmp_path):
+    """Once each; weights that can be trusted stay; neither bad weights nor chains that have not mixed are trusted."""
     made = []
 
     class Stub:
@@ -65,7 +65,7 @@ def test_alternatives_are_sampled_where_weights_cannot_be_trusted(khat, monkeypa
 
         def sample(self, asked, near, work, console):
             made.append((dict(asked.changes), asked.data.prior))
-            return Refit(np.full((16, 2), 5.0), 1.02)
+            return Refit(np.full((16, 2), 5.0), rhat)
 
     program = Mock(data=Data(None, None), base={"theta": 0.95}, quantities=lambda z, _: {"q": z[:, 0]})  # type: ignore[arg-type]
     weights = Weighted(np.full(8, 1 / 8), khat)
@@ -82,6 +82,8 @@ def test_alternatives_are_sampled_where_weights_cannot_be_trusted(khat, monkeypa
         z, base = np.zeros((8, 2)), {"q": np.arange(8.0)}
         table = sensitivity_run.assumption_table(problem, program, z, np.zeros(8), base, refits)  # type: ignore[arg-type]
         line = table.iloc[0]
-        assert line["median"] == (1.0 if khat == 0.3 else 5.0) and line["trusted"]
+        assert line["median"] == (1.0 if khat == 0.3 else 5.0) and line["trusted"] == (rhat < 1.1)
         assert np.isnan(line["max_rhat"]) == (khat == 0.3) and np.isnan(line["khat"]) == (khat == 0.9)
+    plain = sensitivity_run.assumption_table(problem, program, z, np.zeros(8), base)  # type: ignore[arg-type]
+    assert plain["trusted"].item() == (khat == 0.3) and plain["khat"].item() == khat
     assert made == ([] if khat == 0.3 else [({"theta": 0.90}, "prior")])
