@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from .errors import input_error, shown
-from .posterior_file import load_draws
+from .posterior_file import caution, load_draws
 from .prediction import allocated
 from .problem import Problem
 from .structures import GROUPS
@@ -35,6 +35,8 @@ class Member(NamedTuple):
     """Coordinates of its draws, shape ``(draws, parameter)``."""
     about: str = ""
     """How it fits and what it predicts, beside the best one."""
+    caution: str = ""
+    """As ``posterior_file.caution``."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def members(posterior: Path, tree: xr.DataTree, problem: Problem, draws: int, st
     if structure not in known:
         raise input_error("--structure", f"value {shown(structure)} is not known", "name one", allowed="; ".join(known))
     if structure == own or not compared.lines:
-        return [Member(own, problem, spaced(tree, draws))]
+        return [Member(own, problem, spaced(tree, draws), caution=caution(tree))]
     if compared.lines and own not in compared.lines:
         raise input_error(
             compared.path, f"says nothing of '{own}', the fit beside it", "write it again: mezikd compare"
@@ -145,7 +147,7 @@ def members(posterior: Path, tree: xr.DataTree, problem: Problem, draws: int, st
                 raise input_error(at, "there is no such file", "write it again: mezikd compare, or --structure another")
             other, of = load_draws(at)
         compared.check(name, other, at)
-        found.append(Member(name, of, spaced(other, int(count)), compared.about(name)))
+        found.append(Member(name, of, spaced(other, int(count)), compared.about(name), caution(other)))
     return found
 
 
@@ -160,13 +162,15 @@ def alone(posterior: Path, problem: Problem) -> str:
     others = [name for name in compared_beside(posterior).weights if name != own]
     if not others:
         return f"{own}"
-    return (
-        f"{own} alone; predictions also draw from {' and '.join(others)}, which fit about equally well (structures.csv)"
-    )
+    return f"{own} alone; predictions also draw from {'; '.join(others)}, which fit about equally well (structures.csv)"
 
 
 def said(found: list[Member]) -> str:
-    """Return one line that says which structures a prediction comes from."""
+    """Return one line that says which structures a prediction comes from, and which fits missed their gate."""
+    return " ".join([_structures(found), *(f"**{m.name}: {m.caution}**" for m in found if m.caution)])
+
+
+def _structures(found: list[Member]) -> str:
     total = sum(len(m.z) for m in found)
     if len(found) == 1:
         return f"Structure: {found[0].name}{f' ({found[0].about})' if found[0].about else ''}."

@@ -17,7 +17,7 @@ from .patient_data import PatientData
 from .patient_settings import PatientFit
 from .patient_store import TABLES, stored
 from .places import POSTERIOR
-from .posterior_file import device_name, save
+from .posterior_file import FAILED, device_name, save
 from .predictive_checks import checks_text, observables, pit_table, seen, vpc_table
 from .results_folder import drop_unfinished, new_results, publish
 from .sampling import Sampled
@@ -86,6 +86,8 @@ def publish_patient_fit(
     (new / "diagnostics.json").write_text(json.dumps(asdict(diagnostics), indent=1) + "\n")
     (new / "summary.md").write_text(summary(diagnostics) + checks_text(vpc, pit, events), "utf-8")
     tree[TABLES] = xr.DataTree(stored(tables))
+    if diagnostics.failed:
+        tree.attrs[FAILED] = diagnostics.failed
     save(tree, new / POSTERIOR)
     publish(out, last=POSTERIOR)
     drop_unfinished(out)

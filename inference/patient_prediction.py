@@ -19,6 +19,7 @@ from .patient_fit import console
 from .patient_regimen import DRAWS, THRESHOLDS, VISIT_DAYS, Forecast, Predicted, Proposal
 from .patient_settings import PatientFit
 from .patient_store import load_patient_fit
+from .posterior_file import caution
 from .prediction_tables import csv_text
 from .processor import keep_memory, keep_programs
 from .results_folder import new_results, publish
@@ -66,9 +67,11 @@ def run_patient_prediction(posterior: Path, proposal: Proposal, out: Path) -> No
     table = prediction_table(predicted)
     new = new_results(out)
     (new / "predictions.csv").write_text(csv_text(table), "utf-8")
-    (new / "summary.md").write_text(summary_text(predicted, table, settings, posterior), "utf-8")
+    (new / "summary.md").write_text(summary_text(predicted, table, settings, posterior, caution(tree)), "utf-8")
     draw_prediction(predicted, new / "figures" / NAME)
     publish(out, last="predictions.csv")
+    if warning := caution(tree):
+        console.print(f"mezikd: warning: {warning}", soft_wrap=True)
     console.print(f"written to {out}: read summary.md first", soft_wrap=True)
 
 
@@ -144,15 +147,17 @@ def _priors(settings: ArrestFit | PatientFit, posterior: Path) -> str:
     return f"Population parameters driven by their priors: {driven}; {fixed}."
 
 
-def summary_text(predicted: Predicted, table: pd.DataFrame, settings: ArrestFit | PatientFit, posterior: Path) -> str:
-    """Return summary.md."""
+def summary_text(
+    predicted: Predicted, table: pd.DataFrame, settings: ArrestFit | PatientFit, posterior: Path, warning: str
+) -> str:
+    """Return summary.md; ``warning`` is ``posterior_file.caution`` of the fit."""
     p = predicted.proposal
     new = [f.scenario for f in predicted.forecasts if f.extrapolated]
     lines = [
         f"# Patient {p.patient} after day {predicted.now:.0f}", "",
         f"{settings.study.name}: {p.draws} draws of the posterior of {posterior.parent.name}, at this patient's own parameters, given "
         f"all of its data; {p.months} months from the end of the data. {predicted.seen.shape[1]} counts are known of this patient.", "",
-        *(f"- {n}" for n in predicted.notes),
+        *(f"- {n}" for n in ([f"**{warning}**"] if warning else []) + list(predicted.notes)),
         f"- Counts are supposed weekly; a count below a threshold in a cycle is one or more of its {p.cycle_days // VISIT_DAYS}.",
         "- mean: posterior predictive probability. Intervals of probabilities: how well the patient's own is known.", "",
         "## What rests on priors", "", _priors(settings, posterior),

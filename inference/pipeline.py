@@ -162,6 +162,8 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
     error.to_csv(new / "integration_error.csv", index=False, float_format="%.4f")
     text = summary.summary_text(problem, diagnostics, parameters, table, error)
     (new / "summary.md").write_text(text, "utf-8")
+    if diagnostics.failed:
+        tree.attrs[posterior_file.FAILED] = diagnostics.failed
     posterior_file.save(tree, new / POSTERIOR)
     publish(out, last=POSTERIOR)
     drop_unfinished(out)

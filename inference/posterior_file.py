@@ -30,6 +30,8 @@ FORMAT = 1
 DRAWS = "unconstrained_posterior"
 RHAT = "max_rhat"
 """Attribute of a thinned fit: R-hat before it was thinned."""
+FAILED = "gate_failed"
+"""Attribute of a fit that missed its convergence gate: why."""
 ATTRIBUTES = frozenset({"created_at", "seconds", "seed", "device", "versions", "settings", "priors_sha256", "joint"})
 GROUPS = frozenset({"posterior", DRAWS, "sample_stats"})
 """What every fit to reported numbers has, thinned ones included."""
@@ -143,6 +145,12 @@ def whole_rhat(tree: xr.DataTree) -> float:
     from .diagnostics import largest_rhat  # arviz takes a second to import
 
     return largest_rhat(np.asarray(tree[DRAWS]["z"]))
+
+
+def caution(tree: xr.DataTree) -> str:
+    """Return a sentence for all that is made from a fit that missed its convergence gate; empty where it did not."""
+    failed = str(tree.attrs.get(FAILED, ""))
+    return f"The fit missed its convergence gate ({failed}): its draws are not to be used." if failed else ""
 
 
 def joint_of(tree: xr.DataTree) -> Joint:

@@ -134,7 +134,7 @@ def run_simulate(
         trial = simulate_virtual_trial(np.asarray(tree["unconstrained_posterior"]["z"]), problem, asked)
     study = problem.settings.study.name
     tables = tables_of(trial, study)
-    structure = alone(posterior, problem)
+    structure = f"{alone(posterior, problem)}. {posterior_file.caution(tree)}".strip()
     provenance = {
         "Structure of the model": structure,
         "Posterior, SHA-256": hashlib.sha256(posterior.read_bytes()).hexdigest(),

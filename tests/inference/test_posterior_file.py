@@ -6,7 +6,7 @@ import xarray as xr
 from mezikd.inference.commands import BAD_INPUT, built_in_fit, run
 from mezikd.inference.diagnostics import largest_rhat
 from mezikd.inference.errors import InputError
-from mezikd.inference.posterior_file import joint_of, load, load_draws, save, thin, whole_rhat
+from mezikd.inference.posterior_file import FAILED, caution, joint_of, load, load_draws, save, thin, whole_rhat
 from mezikd.inference.problem import load_problem
 from mezikd.inference.variants import NO_MEMORY
 
@@ -91,3 +91,19 @@ def test_draws_of_a_file_that_is_none(tmp_path):
     (tmp_path / "x.nc").write_bytes(SHIPPED.read_bytes()[:5000])
     with pytest.raises(InputError, match="cannot be read as a fit"):
         load_draws(tmp_path / "x.nc")
+
+
+def test_a_fit_that_missed_its_gate_says_so_wherever_it_predicts(tree, tmp_path, capsys):
+    """Predictions and virtual trials of the shipped fit say nothing of it; those of one that missed the gate do."""
+    why = "R-hat of ec50 1.300 above 1.01"
+    assert caution(tree) == ""
+    tree.attrs[FAILED] = why
+    save(tree, tmp_path / "posterior.nc")
+    fit = str(tmp_path / "posterior.nc")
+    small = ["--dose", "0.6", "--draws", "20", "--patients", "64", "--months", "12"]
+    assert run(["predict", fit, *small, "--out", str(tmp_path / "p")]) == 0
+    assert why in " ".join(capsys.readouterr().err.split()) and why in (tmp_path / "p" / "summary.md").read_text(
+        "utf-8"
+    )
+    assert run(["simulate", fit, "--patients", "20", "--out", str(tmp_path / "s")]) == 0
+    assert why in " ".join(capsys.readouterr().err.split()) and why in (tmp_path / "s" / "define.md").read_text("utf-8")
