@@ -170,6 +170,7 @@ def test_from_files_to_results(folder):
     assert list(table.index) == ["ec50", "anc0", "sigma_anc", "infection_rate", "progression_rate"]
     assert table.loc["anc0", "prior_q95"] == pytest.approx(3.0 * np.exp(1.6449 * 0.3), rel=1e-3)
     assert json.loads((out / "diagnostics.json").read_text())["gate"] == "fail"
+    assert "not to be used" in posterior_file.caution(posterior_file.opened(out / "posterior.nc"))
     assert "Doses are taken as delivered" in (out / "summary.md").read_text()
     # Its file alone is enough to predict a patient.
     alive = pd.read_csv(folder / "adtte.csv").query("PARAMCD == 'OS' and CNSR > 0")["USUBJID"].iloc[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from mezikd.inference import side_by_side_run
+from mezikd.inference import posterior_file, side_by_side_run
 from mezikd.inference.commands import run
 from mezikd.inference.patient_problem import build
 from mezikd.inference.patient_settings import load_patient_settings
@@ -213,6 +213,7 @@ def test_from_files_to_results(folder, capsys):
     assert 0.0 <= table.loc["sd_cl", "shrinkage"] <= 1.0
     assert table.loc["cl", "prior_q95"] == pytest.approx(5.0 * np.exp(1.6449 * 0.3), rel=1e-3)
     assert json.loads((out / "diagnostics.json").read_text())["gate"] == "fail"
+    assert "not to be used" in posterior_file.caution(posterior_file.opened(out / "posterior.nc"))
     predicted = folder / "predicted"
     assert run(["predict", str(out), "--patient", "2", "--months", "1", "--out", str(predicted)]) == 0
     assert (predicted / "predictions.csv").exists()

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from mezikd.inference import patient_prediction
 from mezikd.inference.arrest_prediction import predict_arrest
 from mezikd.inference.arrest_settings import EFFECTS, ArrestFit
 from mezikd.inference.commands import run
@@ -205,10 +206,11 @@ def progression_by_scipy(theta: dict[str, float], eta: float, tumour: np.ndarray
     return np.array([found[e] for e in ends[1:]]) / found[ends[0]]
 
 
-def test_arrest_files(arrest, tmp_path):
+def test_arrest_files(arrest, tmp_path, monkeypatch):
     """Columns, days, cycles and months; a low count in a cycle from the days of its visits; the dose taken last is the default."""
     path, tree, tables, settings, *_ = arrest
     out = tmp_path / "out"
+    monkeypatch.setattr(patient_prediction, "caution", lambda _: "missed its gate")
     assert run(["predict", str(path), "--patient", "01", "--months", "2", "--out", str(out)]) == 0
     assert {str(f.relative_to(out)) for f in out.rglob("*") if f.is_file()} == {
         "predictions.csv", "summary.md", "figures/patient.png",
@@ -228,6 +230,7 @@ def test_arrest_files(arrest, tmp_path):
     assert table.loc[table["day"] > NOW, "extrapolated"].all()
     text = (out / "summary.md").read_text()
     assert "extrapolation through the dose-response" in text and "rests on priors" in text
+    assert "**missed its gate**" in text
 
 
 @pytest.fixture(scope="module")

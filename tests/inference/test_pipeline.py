@@ -49,6 +49,7 @@ def test_files_and_columns(fitted):
     for key in ("max_rhat", "min_ess_bulk", "min_ess_tail", "divergences", "ebfmi_min", "seconds", "gradient_ms"):
         assert np.isfinite(diagnostics[key])
     assert diagnostics["gate"] == "fail" and diagnostics["virtual_patients"] == 32
+    assert "not to be used" in posterior_file.caution(posterior_file.opened(fitted / "posterior.nc"))
     summary = (fitted / "summary.md").read_text()
     assert "extrapolated" in summary and "prior-driven" in summary
     outside = check[~check["covered"]]["id"].unique()
