@@ -16,6 +16,8 @@ from scipy.special import expit
 
 from .likelihood import Joint, part_of
 
+MIXED = 1.1
+"""R-hat from which draws are no sample of their posterior, whatever is made of them."""
 ENOUGH = 0.03
 """Overlap of neighbours from which a bridge between them can be trusted (Klimovich, Shirts and Mobley 2015)."""
 BLOCKS = 8

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import posterior_file
+from .bridge import MIXED
 from .coordinates import straightened
 from .figures_sensitivity import learning_figure, tornado_figure
 from .files import load_pickle, save_pickle
@@ -39,8 +40,6 @@ from .sensitivity import (
 console = Console(stderr=True, highlight=False, markup=False)
 QUANTILES = (0.05, 0.5, 0.95)
 TABLE = "sensitivity.csv"
-MIXED = 1.1
-"""R-hat up to which a refit's draws are trusted."""
 
 
 def _draws(tree: xr.DataTree, count: int) -> tuple[np.ndarray, np.ndarray]:

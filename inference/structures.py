@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .bridge import ENOUGH, Level, bridged
+from .bridge import ENOUGH, MIXED, Level, bridged
 from .importance import TRUSTED, Weighted, smoothed
 from .likelihood import Joint, part_of
 from .power_scaling import log_likelihoods
@@ -21,8 +21,8 @@ PULL = 1.0
 Five groups whose elpd differ by less than their errors say little; with 0.1 a structure 1.9 behind had a weight of 0.06."""
 
 
-MIXED, EXACT = 1.1, 0.5
-"""R-hat and Monte Carlo error up to which a bridge (bridge.py) is trusted; the error counts chains that differ."""
+EXACT = 0.5
+"""Monte Carlo error up to which a bridge (bridge.py) is trusted."""
 
 
 class LeftOut(NamedTuple):

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from . import posterior_file
-from .bridge import Level, between, level
+from .bridge import MIXED, Level, between, level
 from .coordinates import straightened
 from .diagnostics import MAX_RHAT
 from .errors import input_error
@@ -51,8 +51,6 @@ MOST_SCORED = 1000
 """Draws of the fit itself that a bridge ends in; up to twice as many."""
 KEPT = 400
 """Draws of the other structures that are kept for predictions."""
-UNMIXED = 1.1
-"""R-hat from which a fit's draws are no sample of its posterior: it cannot be compared."""
 Draws = dict[str, np.ndarray]
 
 
@@ -106,10 +104,10 @@ def open_fits(fits: list[Path]) -> list[Opened]:
         if problem.target.leave_out != NOTHING:
             remedy = "name a fit to all numbers; --refit leaves groups out by itself"
             raise input_error(path, f"was fitted without {problem.target.leave_out}", remedy)
-        if not fit.max_rhat < UNMIXED:
+        if not fit.max_rhat < MIXED:
             remedy = "fit it with more draws or another --seed (its diagnostics.json says what failed)"
             unmixed = f"its chains have not mixed: R-hat {fit.max_rhat:.2f}"
-            raise input_error(path, unmixed, remedy, allowed=f"below {UNMIXED:g}")
+            raise input_error(path, unmixed, remedy, allowed=f"below {MIXED:g}")
         if found and fit.problem.evidence.sha256 != found[0].problem.evidence.sha256:
             raise input_error(path, "is a fit of other numbers", "compare fits of the same evidence.csv")
         other = [k for k, v in fit.shared.items() if found and v != found[0].shared[k]]
