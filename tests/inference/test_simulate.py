@@ -41,7 +41,7 @@ def test_files(written):
         assert list(pd.read_csv(written / f"{name}.csv", nrows=1).columns) == [c.name for c in columns]
     for words in (
         "no patient data", "| Seed | 1 |", "posterior mean", "no: regimen and regions are the fitted ones", "adpc", "maximum_delay_days = no limit",
-        "ec50_tumour", "jax ", "arrest alone; predictions also draw from arrest, no tumour memory and",
+        "ec50_tumour", "jax ", "arrest alone; predictions also draw from arrest, no tumour memory;",
         hashlib.sha256((built_in_fit() / "posterior.nc").read_bytes()).hexdigest(),
     ):  # fmt: skip
         assert words in define, words
