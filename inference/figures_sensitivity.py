@@ -72,13 +72,13 @@ def learning_figure(table: pd.DataFrame, quantities: tuple[str, ...], path: Path
     figure = new_figure(0.2 * len(wide) + 3.6)
     axis = figure.subplots()
     picture = axis.imshow(wide[columns].to_numpy(float), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-    trusted = dict(zip(table["reported"], table["weights_trusted"], strict=True))
+    trusted = dict(zip(table["reported"], table["trusted"], strict=True))
     labels = [name.replace("/all", "") + ("" if trusted[name] else " *") for name in wide.index]
     axis.set_yticks(range(len(wide)), labels, fontsize=7)
     axis.set_xticks(range(len(columns)), [c.replace("grade >= 3", "gr. 3-4") for c in columns], rotation=90, fontsize=7)
     axis.axvline(len(quantities) - 0.5, color="black", lw=1)
     axis.set_title(
-        "How far each reported number moves the posterior mean (* weights of single draws dominate: rough)", fontsize=9
+        "How far each reported number moves the posterior mean (* not to be trusted: size is rough)", fontsize=9
     )
     bar = figure.colorbar(picture, ax=axis, shrink=0.6, extend="both")
     bar.set_label("posterior SDs: with the number less without", fontsize=8)

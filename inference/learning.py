@@ -1,12 +1,14 @@
 """Which reported number moves what, and what one more number would teach."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
-from .importance import TRUSTED, smoothed
+from .bridge import MIXED
+from .importance import TRUSTED, Weighted, smoothed
 from .likelihood import Joint
 from .power_scaling import conditional_log_likelihood
 
@@ -14,24 +16,43 @@ NEW_PATIENTS = 64
 """Patients of stage 1 of the trial at 0.6 mg."""
 
 
-def moves(values: Mapping[str, np.ndarray], scores: np.ndarray, joint: Joint, names: tuple[str, ...]) -> pd.DataFrame:
+class Sampled(NamedTuple):
+    """Draws of the posterior without a number."""
+
+    values: Mapping[str, np.ndarray]
+    max_rhat: float
+
+
+def moves(
+    values: Mapping[str, np.ndarray],
+    scores: np.ndarray,
+    joint: Joint,
+    names: tuple[str, ...],
+    without: Callable[[str, np.ndarray], Sampled] | None = None,
+) -> pd.DataFrame:
     """Return learning.csv: how far each reported number moves each value, in posterior SDs, and how much it narrows it.
 
-    ``shift`` is the posterior mean less that without the number, over the posterior SD; ``narrowing`` 1 - SD / SD without it;
-    by importance weights, ``khat`` their diagnosis. ``names`` has the row of each score, ``values`` draws by name.
+    ``shift`` is the posterior mean less that without the number, over the posterior SD; ``narrowing`` 1 - SD / SD without it.
+    ``names`` has the row of each score, ``values`` draws by name. Draws are weighted, and their ``khat`` told; where it is
+    above 0.7, ``without`` samples the posterior without a row, whose scores it is given as a mask, and ``max_rhat`` of its
+    draws is told. ``trusted`` false: few draws dominate the weights, or chains have not mixed.
     """
     lines = []
     table = np.stack(list(values.values()), axis=1)
     mean, sd = table.mean(axis=0), table.std(axis=0)
     rows = np.array(names)
     for row in dict.fromkeys(names):
-        without = smoothed(-conditional_log_likelihood(scores, joint, rows == row))
-        shift = (mean - without.mean(table)) / sd
-        narrowing = 1.0 - sd / without.sd(table)
-        for i, name in enumerate(values):
-            lines.append((row, name, shift[i], narrowing[i], without.khat, without.khat <= TRUSTED))
+        weights, there, rhat = smoothed(-conditional_log_likelihood(scores, joint, rows == row)), table, np.nan
+        trusted = weights.khat <= TRUSTED
+        if not trusted and without is not None:
+            sampled = without(row, rows == row)
+            there, rhat = np.stack([sampled.values[name] for name in values], axis=1), sampled.max_rhat
+            weights, trusted = Weighted(np.full(len(there), 1.0 / len(there)), np.nan), rhat <= MIXED
+        shift = (mean - weights.mean(there)) / sd
+        narrowing = 1.0 - sd / weights.sd(there)
+        lines += [(row, name, shift[i], narrowing[i], weights.khat, rhat, trusted) for i, name in enumerate(values)]
     return pd.DataFrame.from_records(
-        lines, columns=["reported", "value", "shift", "narrowing", "khat", "weights_trusted"]
+        lines, columns=["reported", "value", "shift", "narrowing", "khat", "max_rhat", "trusted"]
     )
 
 

@@ -22,6 +22,7 @@ from .mode import find_mode, whitening
 from .problem import Problem
 from .processor import compiler_options
 from .quantities import LOWER, TRIAL, quantity_function
+from .refits import Asked
 
 FIXED = ("theta", "tumour_memory_days")
 FORMS = {"log_resume": 0.0, "progression_bend": 0.0, "followup_linear": 0.0}
@@ -88,9 +89,9 @@ class Program:
         self._gradient = jax.jit(jax.value_and_grad(target.sampled_log_density), compiler_options=compiler_options())
         self._quantities = quantity_function(target, (TRIAL, LOWER))
 
-    def gradient(self, prior: Prior, changes: Mapping[str, Any], x: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the log-density and its gradient in the sampler's coordinates."""
-        value, slope = self._gradient(x, self.data._replace(prior=prior), {**self.base, **changes})
+    def gradient(self, asked: Asked, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the log-density that is ``asked`` for and its gradient in the sampler's coordinates."""
+        value, slope = self._gradient(x, asked.data, asked.changes)
         return float(value), np.asarray(slope)
 
     def quantities(self, z: np.ndarray, changes: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -111,9 +112,9 @@ def prior_of(problem: Problem, priors: Mapping[str, tuple[float, float]]) -> Pri
     return Prior(jnp.asarray(centre), jnp.diag(jnp.asarray(1.0 / spread)))
 
 
-def normal_at(program: Program, prior: Prior, changes: Mapping[str, Any], start: np.ndarray) -> Normal:
+def normal_at(program: Program, asked: Asked, start: np.ndarray) -> Normal:
     """Return the normal approximation at the mode that ``start`` leads to."""
-    gradient = partial(program.gradient, prior, changes)
+    gradient = partial(program.gradient, asked)
     x, _, _ = find_mode(gradient, start[None])
     return Normal(x, whitening(gradient, x))
 
@@ -121,7 +122,7 @@ def normal_at(program: Program, prior: Prior, changes: Mapping[str, Any], start:
 class Under(NamedTuple):
     """The posterior under an alternative."""
 
-    prior: Prior
+    asked: Asked
     near: Normal
     """Its normal approximation, in the sampler's coordinates."""
     weights: Weighted
@@ -136,12 +137,14 @@ def posterior_under(
 
     ``log_density`` is that of the draws where they come from, ``base`` its normal approximation.
     """
-    prior = prior_of(problem, alternative.priors)
+    asked = Asked(
+        program.data._replace(prior=prior_of(problem, alternative.priors)), {**program.base, **alternative.changes}
+    )
     start = np.asarray(straightened(_with_centres(problem, alternative, base.centre), problem.parameters))
-    there = normal_at(program, prior, alternative.changes, start)
+    there = normal_at(program, asked, start)
     to = moved(x, base, there)
-    density = np.array([program.gradient(prior, alternative.changes, row)[0] for row in to])
-    return Under(prior, there, smoothed(density - log_density), np.asarray(prior_scaled(to, problem.parameters)))
+    density = np.array([program.gradient(asked, row)[0] for row in to])
+    return Under(asked, there, smoothed(density - log_density), np.asarray(prior_scaled(to, problem.parameters)))
 
 
 def _with_centres(problem: Problem, alternative: Alternative, x: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +18,19 @@ from .coordinates import straightened
 from .figures_sensitivity import learning_figure, tornado_figure
 from .files import load_pickle, save_pickle
 from .groups import group_of
-from .importance import TRUSTED, Weighted
+from .importance import TRUSTED, Normal, Weighted
 from .joint_covariance import rows_of_scores, score_function
-from .learning import NEW_PATIENTS, moves, one_more_count
+from .learning import NEW_PATIENTS, Sampled, moves, one_more_count
 from .power_scaling import by_group, log_priors, sensitivity_table
 from .problem import Problem
 from .processor import keep_memory, keep_programs
 from .quantities import LOWER
-from .refits import Asked, Refit, Refitter
+from .refits import Asked, Refit, Refitter, with_power
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .sensitivity import (
     ALTERNATIVES,
     Alternative,
     Program,
-    Under,
     normal_at,
     posterior_under,
     prior_of,
@@ -40,36 +40,56 @@ from .sensitivity import (
 console = Console(stderr=True, highlight=False, markup=False)
 QUANTILES = (0.05, 0.5, 0.95)
 TABLE = "sensitivity.csv"
+QUANTITIES_AT = 400
+"""Draws of a sampled posterior without a number at which quantities are computed."""
 
 
 def _draws(tree: xr.DataTree, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return ``count`` evenly spaced draws (draw, parameter) and their log-densities."""
     z = np.asarray(tree["unconstrained_posterior"]["z"])
     lp = np.asarray(tree["sample_stats"]["lp"])
-    chosen = np.linspace(0, lp.size - 1, min(count, lp.size)).astype(int)
-    return z.reshape(-1, z.shape[-1])[chosen], lp.reshape(-1)[chosen]
+    return evenly(z.reshape(-1, z.shape[-1]), count), evenly(lp.reshape(-1), count)
 
 
-class SampledAlternatives:
-    """Posteriors under alternatives, sampled; saved in ``work`` as they come."""
+def evenly(draws: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count`` evenly spaced rows of ``draws``, or all if they are fewer."""
+    return draws[np.linspace(0, len(draws) - 1, min(count, len(draws))).astype(int)]
+
+
+def as_fitted(problem: Problem, program: Program) -> Asked:
+    """Return what the fit itself was asked for."""
+    return Asked(program.data._replace(prior=prior_of(problem, {})), program.base)
+
+
+class SampledPosteriors:
+    """Posteriors under alternatives or without a number, sampled; saved in ``work`` as they come."""
 
     def __init__(self, problem: Problem, work: Path):
         self._problem, self._work, self._compiled = problem, work, {}
 
-    def draws(self, program: Program, alternative: Alternative, under: Under) -> Refit:
-        """Return draws of the posterior under ``alternative``."""
-        place = self._work / re.sub(r"\W+", "_", alternative.name)
+    def draws(self, program: Program, name: str, asked: Asked, near: Normal) -> Refit:
+        """Return draws of the posterior that is ``asked`` for, which ``name`` tells from others."""
+        place = self._work / re.sub(r"\W+", "_", name)
         file = place.with_suffix(".pickle")
         saved = load_pickle(file)
         if saved is None:
-            asked = Asked(program.data._replace(prior=under.prior), {**program.base, **alternative.changes})
             if program not in self._compiled:
                 s = self._problem.settings.sampler
                 self._compiled[program] = Refitter(program.target, asked, s.seed, s.max_tree_depth)
             place.mkdir(exist_ok=True)
-            saved = self._compiled[program].sample(asked, under.near, place, console)
+            saved = self._compiled[program].sample(asked, near, place, console)
             save_pickle(file, saved)
         return saved
+
+    def without(self, program: Program, start: np.ndarray, reported: str, members: np.ndarray) -> Sampled:
+        """Return draws of the posterior without the scores that are ``members``, from prior-scaled ``start``."""
+        fitted = as_fitted(self._problem, program)
+        asked = fitted._replace(data=fitted.data._replace(joint=with_power(program.data.joint, members, 0.0)))
+        near = normal_at(program, asked, np.asarray(straightened(start, self._problem.parameters)))
+        refit = self.draws(program, f"without {reported}", asked, near)
+        z = evenly(refit.z, QUANTITIES_AT)
+        named = {p.name: z[:, i] for i, p in enumerate(self._problem.free)}
+        return Sampled(program.quantities(z, {}) | named, refit.max_rhat)
 
 
 def assumption_table(
@@ -78,7 +98,7 @@ def assumption_table(
     z: np.ndarray,
     log_density: np.ndarray,
     base: dict[str, np.ndarray],
-    refits: SampledAlternatives | None = None,
+    refits: SampledPosteriors | None = None,
 ) -> pd.DataFrame:
     """Return sensitivity.csv: medians and 90 % intervals of every quantity under each alternative.
 
@@ -88,7 +108,7 @@ def assumption_table(
     rough.
     """
     x = np.asarray(straightened(z, problem.parameters))
-    home = normal_at(program, prior_of(problem, {}), {}, x[np.argmax(log_density)])
+    home = normal_at(program, as_fitted(problem, program), x[np.argmax(log_density)])
     columns = TextColumn("alternatives"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     lines: list[dict] = []
     with Progress(*columns, console=console, disable=refits is not None) as bar:
@@ -101,8 +121,8 @@ def assumption_table(
             if refits is not None:
                 console.print(f"{alternative.name}: k-hat {under.weights.khat:.2f}")
                 if under.weights.khat > TRUSTED:
-                    refit = refits.draws(used, alternative, under)
-                    thin = refit.z[np.linspace(0, len(refit.z) - 1, len(z)).astype(int)]
+                    refit = refits.draws(used, alternative.name, under.asked, under.near)
+                    thin = evenly(refit.z, len(z))
                     rhat, even = refit.max_rhat, Weighted(np.full(len(thin), 1.0 / len(thin)), np.nan)
                     under = under._replace(weights=even, z=thin)
             lines += _lines(alternative, under.weights, used.quantities(under.z, alternative.changes), base, rhat)
@@ -136,7 +156,7 @@ def _lines(
 def run_sensitivity(fit: Path, out: Path, draws: int, refit: bool = False, restart: bool = False) -> None:
     """Write sensitivity.csv, power_scaling.csv, learning.csv, next_number.csv and their figures to ``out``.
 
-    With ``refit`` alternatives whose weights cannot be trusted are sampled; an interrupted run goes on, unless
+    With ``refit`` posteriors whose weights cannot be trusted are sampled; an interrupted run goes on, unless
     ``restart``.
     """
     keep_memory()
@@ -147,7 +167,7 @@ def run_sensitivity(fit: Path, out: Path, draws: int, refit: bool = False, resta
         made = hashlib.sha256(fit.read_bytes()).hexdigest()
         fingerprint = json.dumps({"fit": made, "draws": draws, "versions": posterior_file.versions()})
         resume_or_begin(out, "sensitivity analysis", fingerprint, TABLE, restart)
-        refits = SampledAlternatives(problem, out / UNFINISHED)
+        refits = SampledPosteriors(problem, out / UNFINISHED)
     data = problem.target.data._replace(joint=posterior_file.joint_of(tree))
     z, log_density = _draws(tree, draws)
     program = Program(problem, problem.target, data)
@@ -159,7 +179,8 @@ def run_sensitivity(fit: Path, out: Path, draws: int, refit: bool = False, resta
     names = tuple(p.name for p in problem.free)
     power = sensitivity_table(base, log_priors(z, names), by_group(scores, data.joint, groups))
     parameters = {n: z[:, i] for i, n in enumerate(names)}
-    learned = moves(base | parameters, scores, data.joint, problem.target.score_names)
+    without = None if refits is None else partial(refits.without, program, z[np.argmax(log_density)])
+    learned = moves(base | parameters, scores, data.joint, problem.target.score_names, without)
     # What a count at 0.6 mg would be: the probability of the event among those treated at that dose.
     probability = base[f"{LOWER.name}: neutropenia grade >= 3, %"] / 100.0
     following = one_more_count(base | parameters, probability, NEW_PATIENTS)

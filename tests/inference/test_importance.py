@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from mezikd.inference.importance import TRUSTED, Normal, moved, smoothed
-from mezikd.inference.learning import moves, one_more_count
+from mezikd.inference.learning import Sampled, moves, one_more_count
 from mezikd.inference.likelihood import Joint, part_of
 from mezikd.inference.power_scaling import (
     by_group,
@@ -103,10 +103,32 @@ def test_a_number_left_out(rng):
     without = np.array([second / 2.0, first / 2.0])
     np.testing.assert_allclose(table["shift"], ((first + second) / 3.0 - without) / np.sqrt(1.0 / 3.0), atol=0.06)
     np.testing.assert_allclose(table["narrowing"], 1.0 - np.sqrt(2.0 / 3.0), atol=0.04)
-    assert table["weights_trusted"].all()
+    assert table["trusted"].all()
     exact = norm.logpdf(second, first / 2.0, np.sqrt(1.5)) - norm.logpdf(0.0)
     found = left_out(scores, joint, np.array([False, True]))
     assert found.elpd == pytest.approx(exact, abs=0.02) and found.khat < TRUSTED
+
+
+@pytest.mark.parametrize("rhat", [1.02, 1.3])
+def test_a_number_whose_weights_cannot_be_trusted_is_sampled_without(rng, rhat):
+    """The second observation contradicts the first: weights fail, draws of the posterior without it tell."""
+    x = norm.rvs(4.0, np.sqrt(1.0 / 3.0), size=2000, random_state=rng)
+    scores = np.stack([0.0 * x, 12.0 - x], axis=1)
+    joint = Joint(np.zeros(2), np.diag([1.0, np.sqrt(2.0)]), np.asarray(1e12))
+    asked = []
+
+    def without(row, members):
+        asked.append((row, list(members)))
+        return Sampled({"mean": norm.rvs(0.0, 1.0, size=4000, random_state=rng)}, rhat)
+
+    plain = moves({"mean": x}, scores, joint, ("first", "second")).set_index("reported")
+    table = moves({"mean": x}, scores, joint, ("first", "second"), without).set_index("reported")
+    assert asked == [("second", [False, True])]
+    assert plain["trusted"].to_dict() == {"first": True, "second": False} and plain["khat"]["second"] > TRUSTED
+    assert table["trusted"].to_dict() == {"first": True, "second": rhat < 1.1}
+    assert table["max_rhat"]["second"] == rhat and np.isnan(table["khat"]["second"])
+    np.testing.assert_allclose(table["shift"], [0.0, 4.0 / np.sqrt(1.0 / 3.0)], atol=0.2)
+    np.testing.assert_allclose(table["narrowing"], [0.0, 1.0 - np.sqrt(1.0 / 3.0)], atol=0.05)
 
 
 def test_one_more_count_is_the_beta_binomial(rng):

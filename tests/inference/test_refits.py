@@ -10,7 +10,7 @@ import pytest
 from mezikd.inference import sensitivity_run
 from mezikd.inference.coordinates import straightened
 from mezikd.inference.importance import Normal, Weighted
-from mezikd.inference.likelihood import Data, Prior
+from mezikd.inference.likelihood import Data, Joint, Prior
 from mezikd.inference.refits import Asked, Refit, Refitter
 from mezikd.inference.sensitivity import Alternative, Under
 from mezikd.model.parameters import DECLARED
@@ -69,7 +69,8 @@ def test_alternatives_are_sampled_where_weights_cannot_be_trusted(khat, rhat, mo
 
     program = Mock(data=Data(None, None), base={"theta": 0.95}, quantities=lambda z, _: {"q": z[:, 0]})  # type: ignore[arg-type]
     weights = Weighted(np.full(8, 1 / 8), khat)
-    under = Under("prior", Normal(np.zeros(2), np.eye(2)), weights, np.ones((8, 2)))  # type: ignore[arg-type]
+    there = Asked(Data(None, None, "prior"), {"theta": 0.90})  # type: ignore[arg-type]
+    under = Under(there, Normal(np.zeros(2), np.eye(2)), weights, np.ones((8, 2)))  # type: ignore[arg-type]
     problem = SimpleNamespace(
         parameters=TWO, settings=SimpleNamespace(sampler=SimpleNamespace(seed=1, max_tree_depth=3))
     )
@@ -78,7 +79,7 @@ def test_alternatives_are_sampled_where_weights_cannot_be_trusted(khat, rhat, mo
     for name, value in (("posterior_under", under), ("normal_at", None), ("prior_of", None)):
         monkeypatch.setattr(sensitivity_run, name, lambda *_, value=value: value)
     for _ in range(2):
-        refits = sensitivity_run.SampledAlternatives(problem, tmp_path)  # type: ignore[arg-type]
+        refits = sensitivity_run.SampledPosteriors(problem, tmp_path)  # type: ignore[arg-type]
         z, base = np.zeros((8, 2)), {"q": np.arange(8.0)}
         table = sensitivity_run.assumption_table(problem, program, z, np.zeros(8), base, refits)  # type: ignore[arg-type]
         line = table.iloc[0]
@@ -87,3 +88,40 @@ def test_alternatives_are_sampled_where_weights_cannot_be_trusted(khat, rhat, mo
     plain = sensitivity_run.assumption_table(problem, program, z, np.zeros(8), base)  # type: ignore[arg-type]
     assert plain["trusted"].item() == (khat == 0.3) and plain["khat"].item() == khat
     assert made == ([] if khat == 0.3 else [({"theta": 0.90}, "prior")])
+
+
+def test_a_posterior_without_a_number_is_that_of_the_others(monkeypatch, tmp_path):
+    """What is sampled: the fit's own prior and assumptions, near their mode, and a joint law that the number is not in."""
+    made = []
+
+    class Stub:
+        def __init__(self, *_):
+            pass
+
+        def sample(self, asked, near, work, console):
+            made.append((asked, near, work.name))
+            return Refit(np.full((900, 2), 5.0), 1.02)
+
+    joint = Joint(jnp.zeros(3), jnp.asarray(np.linalg.cholesky(np.eye(3) + 0.5)), jnp.asarray(200.0))
+    program = Mock(data=Data("observed", joint), base={"theta": 0.95}, quantities=lambda z, _: {"q": 2.0 * z[:, 0]})  # type: ignore[arg-type]
+    problem = SimpleNamespace(
+        parameters=TWO, free=TWO, settings=SimpleNamespace(sampler=SimpleNamespace(seed=1, max_tree_depth=3))
+    )
+    monkeypatch.setattr(sensitivity_run, "Refitter", Stub)
+    monkeypatch.setattr(sensitivity_run, "normal_at", lambda *given: given[1:])
+    refits = sensitivity_run.SampledPosteriors(problem, tmp_path)  # type: ignore[arg-type]
+    members, start = np.array([False, True, False]), np.array([0.3, -0.2])
+    for _ in range(2):
+        found = refits.without(program, start, "deaths/kd/all", members)
+    ((asked, near, name),) = made
+    assert name == "without_deaths_kd_all" and found.max_rhat == 1.02
+    np.testing.assert_array_equal(found.values["q"], np.full(400, 10.0))
+    assert set(found.values) == {"q", "hill", "half_life_hours"} and (found.values["hill"] == 5.0).all()
+    assert asked.changes == {"theta": 0.95} and asked.data.observed == "observed"
+    np.testing.assert_array_equal(asked.data.prior.centre, np.zeros(2))
+    root, rest = np.asarray(asked.data.joint.root), np.ix_([0, 2], [0, 2])
+    assert not root[:, 1].any() and not root[1].any() and asked.data.joint.trials == 200.0
+    covariance = np.linalg.inv(np.asarray(joint.root).T @ np.asarray(joint.root))
+    np.testing.assert_allclose(root[rest].T @ root[rest], np.linalg.inv(covariance[rest]), rtol=1e-10)
+    assert near[0] is asked
+    np.testing.assert_allclose(near[1], np.asarray(straightened(start, TWO)))
