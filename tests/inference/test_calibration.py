@@ -27,8 +27,10 @@ from mezikd.inference.calibration_tables import (
 )
 from mezikd.inference.commands import BAD_INPUT, run
 from mezikd.inference.mode import laplace
+from mezikd.inference.reported_trial import reported_by
 from mezikd.inference.sampler import Geometry, Sampler
-from scipy.stats import binom
+from mezikd.inference.trial import simulated_trials
+from scipy.stats import binom, chi2
 
 TRIALS = 100
 
@@ -157,3 +159,21 @@ def test_bad_options(arguments, said, tmp_path, capsys):
     line = capsys.readouterr().err
     assert said in line and len(line.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [0.0, 1.5, 3.0])
+def test_counts_of_simulated_trials_vary_as_binomials(target, shift):
+    """Patients of a trial are independent, so a count of all of them has a binomial's variance (99.9 % limits, 400 trials)."""
+    z = np.zeros(sum(not p.fixed for p in target.parameters))
+    z[[p.name for p in target.parameters if not p.fixed].index("ec50")] = shift
+    trials = simulated_trials(np.tile(z, (400, 1)), target.parameters, target.design, seed=11)
+    rows = [i for i, r in enumerate(target.evidence.rows) if r.name.startswith("neutropenia_g34/mezikd/")]
+    rows = [i for i in rows if target.evidence.rows[i].role == "fit"]
+    numbers = [reported_by(trial, target.evidence) for trial, _ in trials]
+    count = np.array([np.asarray(o.value)[rows].sum() for o in numbers])
+    n = np.asarray(numbers[0].denominator)[rows].sum()
+    p = count.mean() / n
+    ratio = count.var() / (n * p * (1.0 - p))
+    print(f"probability {p:.3f}, variance over a binomial's {ratio:.2f}")
+    assert chi2.ppf(0.0005, 399) < 399 * ratio < chi2.ppf(0.9995, 399)
