@@ -120,7 +120,16 @@ def joint_log_likelihood(r, joint: Joint):
     Multivariate t (Sellentin and Heavens, MNRAS 2016): what a normal with covariance S becomes when S is estimated from N
     simulated trials, -N/2 log(1 + q / (N - 1)), q = (r - mean)' S^-1 (r - mean).
     """
-    u = (r - joint.mean) @ joint.root.T
+    return whitened_log_likelihood(whitened(r, joint), joint)
+
+
+def whitened(r, joint: Joint):
+    """Return the scores ``r`` in coordinates in which they are uncorrelated and of variance 1, shape ``(..., scores)``."""
+    return (r - joint.mean) @ joint.root.T
+
+
+def whitened_log_likelihood(u, joint: Joint):
+    """Return ``joint_log_likelihood`` of scores that are ``whitened``."""
     return -0.5 * joint.trials * jnp.log1p((u * u).sum(axis=-1) / (joint.trials - 1.0))
 
 
@@ -246,12 +255,21 @@ class Target:
         out["joint"] = joint_log_likelihood(jnp.concatenate(list(each.values())), data.joint) - sum(out.values())
         return out
 
-    def log_likelihood(self, e: Expected, data: Data):
-        """Return the log-likelihood of all fitted rows but those left out, up to a constant of the data."""
+    def whitened_scores(self, e: Expected, data: Data):
+        """Return the whitened scores of all fitted rows but those left out: the log-likelihood is that of their length."""
         r, joint = jnp.concatenate(list(self.row_scores(e, data.observed).values())), data.joint
         if self.leave_out != NOTHING:
             r, joint = r[self.kept], part_of(joint, self.kept)
-        return joint_log_likelihood(r, joint)
+        return whitened(r, joint)
+
+    def log_likelihood(self, e: Expected, data: Data):
+        """Return the log-likelihood of all fitted rows but those left out, up to a constant of the data."""
+        return whitened_log_likelihood(self.whitened_scores(e, data), data.joint)
+
+    def log_prior(self, z, data: Data):
+        """Return the log prior density of prior-scaled coordinates up to a constant."""
+        u = z if data.prior is None else data.prior.root @ (z - data.prior.centre)
+        return -0.5 * (u**2).sum()
 
     def log_density(self, z, data: Data | None = None, changes: Mapping[str, Any] | None = None):
         """Return the log posterior density at ``z`` up to a constant; -inf where it is not finite.
@@ -259,8 +277,7 @@ class Target:
         ``changes`` replaces parameters in natural units: those fixed, and the model's alternatives (sensitivity.py).
         """
         data = self.data if data is None else data
-        u = z if data.prior is None else data.prior.root @ (z - data.prior.centre)
-        value = self.log_likelihood(self.expected(z, data.observed, changes), data) - 0.5 * (u**2).sum()
+        value = self.log_likelihood(self.expected(z, data.observed, changes), data) + self.log_prior(z, data)
         return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
     def in_single(self) -> "Target":

@@ -61,7 +61,12 @@ def whitening(gradient: Gradient, z: np.ndarray, step: float = 1e-2) -> np.ndarr
 
     with ThreadPoolExecutor(CORES) as pool:
         hessian = np.stack(list(pool.map(row, step * np.eye(n))))
-    values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
+    return root_of_inverse(0.5 * (hessian + hessian.T))
+
+
+def root_of_inverse(curvature: np.ndarray) -> np.ndarray:
+    """Return the inverse square root of a symmetric ``curvature``, eigenvalues below the prior's, 1, raised to it."""
+    values, vectors = np.linalg.eigh(curvature)
     return vectors / np.sqrt(np.maximum(values, 1.0))
 
 

@@ -63,6 +63,15 @@ class Draws(NamedTuple):
     """Whether the density that is wanted accepted the transition."""
 
 
+class Jittered(NamedTuple):
+    """HMC instead of NUTS, where gradients cost nothing beside the density that accepts: several transitions before it does."""
+
+    shortest: float
+    longest: float
+    """Times of a trajectory, uniform between the two, in coordinates u: after about half of pi a draw has forgotten its past."""
+    moves: int
+
+
 @dataclass(frozen=True)
 class SamplerSettings:
     """How long and how carefully to sample."""
@@ -75,6 +84,8 @@ class SamplerSettings:
     seed: int = 1
     target_accept: float = 0.8
     max_tree_depth: int = 8
+    jittered: Jittered | None = None
+    """None: NUTS."""
 
     def pilot_blocks(self) -> int:
         """Return the blocks of the pilot, two thirds of the warm-up."""
@@ -94,8 +105,9 @@ LogDensity = Callable[[Any, Any], jax.Array]
 
 
 def _settings(s: SamplerSettings) -> dict[str, Any]:
+    moves = 1 if s.jittered is None else s.jittered.moves
     return {
-        "num_warmup": BLOCK * max(s.pilot_blocks(), s.step_blocks()), "step_size": 0.5, "adapt_mass_matrix": False,
+        "num_warmup": moves * BLOCK * max(s.pilot_blocks(), s.step_blocks()), "step_size": 0.5, "adapt_mass_matrix": False,
         "target_accept_prob": s.target_accept, "max_tree_depth": s.max_tree_depth,
     }  # fmt: skip
 
@@ -120,14 +132,29 @@ class Sampler:
         def potential(geometry: Geometry):
             return lambda u: -followed(geometry.centre + geometry.whiten @ u, geometry.data)
 
-        init, sample = numpyro_hmc.hmc(potential_fn_gen=potential, algo="NUTS")
-        n = dimensions
+        jittered, n = settings.jittered, dimensions
+        init, sample = numpyro_hmc.hmc(potential_fn_gen=potential, algo="NUTS" if jittered is None else "HMC")
 
         def begin(key, u, geometry):
             return init(u, **_settings(settings), model_args=(geometry,), rng_key=key)
 
         def at(u, geometry: Geometry):
             return geometry.centre + geometry.whiten @ u
+
+        def moved(nuts, geometry: Geometry):
+            """Return numpyro's state after one transition of NUTS, or several of HMC; then of all: steps, acceptance."""
+            if jittered is None:
+                return sample(nuts, (geometry,), {})
+
+            def move(now, _):
+                luck = jax.random.fold_in(now.rng_key, 1)
+                length = jax.random.uniform(luck, (), float, jittered.shortest, jittered.longest)
+                new = sample(now._replace(trajectory_length=length), (geometry,), {})
+                new = new._replace(trajectory_length=now.trajectory_length)
+                return new, (new.num_steps, new.accept_prob, new.diverging)
+
+            new, (steps, accept, diverging) = jax.lax.scan(move, nuts, None, length=jittered.moves)
+            return new._replace(num_steps=steps.sum(), accept_prob=accept.mean(), diverging=diverging.any())
 
         def settled(old: State, new, geometry: Geometry) -> tuple[State, jax.Array]:
             """Return the state after the transition to ``new``, or none, and whether it was accepted."""
@@ -144,7 +171,7 @@ class Sampler:
         def block(state: State, geometry: Geometry):
             def one(state: State, _):
                 step_size = state.nuts.adapt_state.step_size
-                state, agreed = settled(state, sample(state.nuts, (geometry,), {}), geometry)
+                state, agreed = settled(state, moved(state.nuts, geometry), geometry)
                 s = state.nuts
                 density = state.gap - s.potential_energy
                 out = (at(s.z, geometry), density, s.energy, s.accept_prob, s.num_steps, s.diverging)

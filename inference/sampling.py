@@ -43,6 +43,7 @@ def sample(
     work: Path,
     kept_as: Callable[[np.ndarray], Any],
     console: Console,
+    refine: bool = True,
 ) -> Sampled:
     """Return the kept draws of every chain; ``kept_as`` turns the sampler's coordinates into those that are kept.
 
@@ -79,7 +80,7 @@ def sample(
             return [partial(sampler.start, c, geometry, z[c], gradient) for c in range(s.chains)]
 
         _, pilots = run("pilot", geometry, pilot, 0, at(geometry, [None] * s.chains))
-        better = refined(geometry, pilots)
+        better = refined(geometry, pilots) if refine else geometry
         states, adapted = run("adapt", better, adapt, pilot, at(better, [p[-1].z[-1] for p in pilots]))
         step = common_step(adapted, s.target_accept)
         starts = [partial(frozen, state, s, step) for state in states]

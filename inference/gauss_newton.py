@@ -1,0 +1,98 @@
+"""Mode and curvature of the posterior from scores alone, without gradients of the model (Gauss and Newton).
+
+In the sampler's coordinates x the log-density is, up to a constant, that of whitened scores w(x) and of the prior-scaled
+coordinates. Difference quotients give the slopes J of w, and these the curvature
+
+    H = c J' J + P,  c = N / (N - 1 + |w|^2),
+
+with P that of the prior and N the trials of the joint law. It leaves out the scores' own curvature: enough for a normal
+approximation that the sampler refines.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from .coordinates import prior_scaled
+from .likelihood import Data, Target, whitened_log_likelihood
+from .mode import CORES, root_of_inverse
+from .workers import workers
+
+Scores = Callable[[np.ndarray, Data], np.ndarray]
+"""(sampler's coordinates, data) -> whitened scores."""
+STEP = 0.05
+"""Of the difference quotients, in prior SDs: far above the noise of float32."""
+MOST_STEPS = 40
+SMALLEST_GAIN = 1e-3
+BOUND = 6.0
+"""Prior SDs within which the mode is sought."""
+
+
+class Normal(NamedTuple):
+    """Normal approximation in the sampler's coordinates."""
+
+    centre: np.ndarray
+    whiten: np.ndarray
+    """Maps standard normal coordinates to x - centre."""
+    computed: int
+    """Scores computed."""
+
+
+class _Around(NamedTuple):
+    """What a step needs."""
+
+    slope: np.ndarray
+    curvature: np.ndarray
+
+
+def slopes(scores: Scores, x: np.ndarray, data: Data) -> np.ndarray:
+    """Return the derivatives of the scores at ``x``, shape ``(scores, parameters)``."""
+
+    def column(e: np.ndarray) -> np.ndarray:
+        return (scores(x + e, data) - scores(x - e, data)) / (2.0 * STEP)
+
+    with workers(CORES) as pool:
+        return np.stack(list(pool.map(column, STEP * np.eye(len(x)))), axis=1)
+
+
+def normal_approximation(scores: Scores, target: Target, data: Data, start: np.ndarray) -> Normal:
+    """Return the normal approximation at the mode that ``start`` leads to; steps are damped until they gain."""
+    prior = jax.jit(lambda x: target.log_prior(prior_scaled(x, target.parameters), data))
+    prior_slope, prior_curvature = jax.jit(jax.grad(prior)), jax.jit(jax.hessian(prior))
+
+    def height(x: np.ndarray) -> tuple[float, np.ndarray]:
+        w = scores(x, data)
+        value = float(whitened_log_likelihood(w, data.joint) + prior(x))
+        return (value if np.isfinite(value) else -np.inf), w
+
+    def around(x: np.ndarray, w: np.ndarray) -> _Around:
+        j, n = slopes(scores, x, data), float(data.joint.trials)
+        c = n / (n - 1.0 + w @ w)
+        return _Around(-c * j.T @ w + np.asarray(prior_slope(x)), c * j.T @ j - np.asarray(prior_curvature(x)))
+
+    x = np.array(start, dtype=float)
+    (value, w), damping, computed = height(x), 0.0, 1
+    at = around(x, w)
+    for _ in range(MOST_STEPS):
+        move = np.linalg.solve(at.curvature + damping * np.eye(len(x)), at.slope)
+        there = np.clip(x + move, -BOUND, BOUND)
+        new, new_w = height(there)
+        computed += 1
+        if new <= value:
+            if damping > 1e3:
+                break
+            damping = max(10.0 * damping, 0.1)
+            continue
+        gain, x, value, w = new - value, there, new, new_w
+        at, damping, computed = around(x, w), damping / 10.0 if damping > 0.1 else 0.0, computed + 2 * len(x)
+        if gain < SMALLEST_GAIN:
+            break
+    return Normal(x, root_of_inverse(at.curvature), computed + 2 * len(x))
+
+
+def as_rows(scores: Scores, x: np.ndarray, data: Data) -> np.ndarray:
+    """Return the scores at the rows of ``x``, one core a row."""
+    with workers(CORES) as pool:
+        return np.array(list(pool.map(lambda row: scores(row, data), x)))
