@@ -7,7 +7,7 @@ simulated trials (joint_covariance.py), numbers of the same patients are not cou
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -144,6 +144,10 @@ class Target:
     """Group of fitted rows (groups.py) that the likelihood does without: to see how the others predict it."""
     single: bool = False
     """Whether the expectations are computed in float32: for trajectories, whose ends float64 decides on (sampler.py)."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields: what is made of them, compiled functions among it, is made again in another process."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @cached_property
     def data(self) -> Data:

@@ -3,7 +3,11 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,18 +17,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from . import posterior_file
 from .bridge import MIXED
+from .cluster import Remote
 from .coordinates import straightened
 from .figures_sensitivity import learning_figure, tornado_figure
-from .files import load_pickle, save_pickle
 from .groups import group_of
-from .importance import TRUSTED, Weighted
+from .importance import TRUSTED, Normal, Weighted
 from .joint_covariance import rows_of_scores, score_function
 from .learning import NEW_PATIENTS, moves, one_more_count
+from .likelihood import Target
 from .power_scaling import by_group, log_priors, sensitivity_table
 from .problem import Problem
 from .processor import keep_memory, keep_programs
 from .quantities import LOWER
-from .refits import Asked, Refit, Refitter
+from .refits import Asked, Posteriors, Refit
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .sensitivity import (
     ALTERNATIVES,
@@ -36,6 +41,8 @@ from .sensitivity import (
     prior_of,
     with_visits,
 )
+from .tasks import Task, results_of
+from .workers import workers
 
 console = Console(stderr=True, highlight=False, markup=False)
 QUANTILES = (0.05, 0.5, 0.95)
@@ -50,26 +57,42 @@ def _draws(tree: xr.DataTree, count: int) -> tuple[np.ndarray, np.ndarray]:
     return z.reshape(-1, z.shape[-1])[chosen], lp.reshape(-1)[chosen]
 
 
+class Moved(NamedTuple):
+    """The posterior under an alternative, from weighted draws."""
+
+    alternative: Alternative
+    program: Program
+    under: Under
+
+
+def sampler_of(
+    target: Target, seed: int, max_tree_depth: int, work: Path | None = None
+) -> Callable[[str, Asked, Normal], Refit]:
+    """Return a function: (name, what is asked for, where it is about) -> its draws. As ``Posteriors``."""
+    return Posteriors(target, seed, max_tree_depth, work).sample
+
+
 class SampledAlternatives:
-    """Posteriors under alternatives, sampled; saved in ``work`` as they come."""
+    """Posteriors under alternatives, sampled here or by the worker processes of a ``cluster``; saved in ``work``."""
 
-    def __init__(self, problem: Problem, work: Path):
-        self._problem, self._work, self._compiled = problem, work, {}
+    def __init__(self, problem: Problem, work: Path, cluster: Executor | None = None):
+        self._sampler, self._work, self._cluster = problem.settings.sampler, work, cluster
 
-    def draws(self, program: Program, alternative: Alternative, under: Under) -> Refit:
-        """Return draws of the posterior under ``alternative``."""
-        place = self._work / re.sub(r"\W+", "_", alternative.name)
-        file = place.with_suffix(".pickle")
-        saved = load_pickle(file)
-        if saved is None:
+    def draws(self, alternatives: Sequence[Moved]) -> dict[str, Refit]:
+        """Return draws of the posterior under each of the alternatives, by name."""
+        remote, samplers, tasks = self._cluster is not None, {}, {}
+        for alternative, program, under in alternatives:
+            if program not in samplers:
+                make = partial(sampler_of, program.target, self._sampler.seed, self._sampler.max_tree_depth)
+                samplers[program] = Remote(make, posterior_file.versions()) if remote else make(self._work)
+            name = re.sub(r"\W+", "_", alternative.name)
             asked = Asked(program.data._replace(prior=under.prior), {**program.base, **alternative.changes})
-            if program not in self._compiled:
-                s = self._problem.settings.sampler
-                self._compiled[program] = Refitter(program.target, asked, s.seed, s.max_tree_depth)
-            place.mkdir(exist_ok=True)
-            saved = self._compiled[program].sample(asked, under.near, place, console)
-            save_pickle(file, saved)
-        return saved
+            tasks[alternative.name] = Task(self._work / f"{name}.pickle", samplers[program], (name, asked, under.near))
+        # Posteriors that are sampled here have bars of their own.
+        columns = TextColumn("posteriors"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        with Progress(*columns, console=console, disable=not remote) as bar, workers(1) as here:
+            shown = bar.add_task("posteriors", total=len(tasks))
+            return results_of(self._cluster or here, tasks, lambda: bar.advance(shown))
 
 
 def assumption_table(
@@ -90,23 +113,29 @@ def assumption_table(
     x = np.asarray(straightened(z, problem.parameters))
     home = normal_at(program, prior_of(problem, {}), {}, x[np.argmax(log_density)])
     columns = TextColumn("alternatives"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    lines: list[dict] = []
-    with Progress(*columns, console=console, disable=refits is not None) as bar:
+    every: list[Moved] = []
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task("alternatives", total=len(ALTERNATIVES))
         for alternative in ALTERNATIVES:
             used = program
             if alternative.visits is not None:
                 used = Program(problem, with_visits(program.target, alternative.visits), program.data)
-            under, rhat = posterior_under(used, problem, alternative, x, log_density, home), np.nan
-            if refits is not None:
-                console.print(f"{alternative.name}: k-hat {under.weights.khat:.2f}")
-                if under.weights.khat > TRUSTED:
-                    refit = refits.draws(used, alternative, under)
-                    thin = refit.z[np.linspace(0, len(refit.z) - 1, len(z)).astype(int)]
-                    rhat, even = refit.max_rhat, Weighted(np.full(len(thin), 1.0 / len(thin)), np.nan)
-                    under = under._replace(weights=even, z=thin)
-            lines += _lines(alternative, under.weights, used.quantities(under.z, alternative.changes), base, rhat)
+            every.append(Moved(alternative, used, posterior_under(used, problem, alternative, x, log_density, home)))
             bar.advance(task)
+    sampled: dict[str, Refit] = {}
+    if refits is not None:
+        for alternative, _, under in every:
+            console.print(f"{alternative.name}: k-hat {under.weights.khat:.2f}")
+        sampled = refits.draws([m for m in every if m.under.weights.khat > TRUSTED])
+    lines: list[dict] = []
+    with console.status("quantities under the alternatives"):
+        for alternative, used, under in every:
+            weights, at, rhat = under.weights, under.z, np.nan
+            if alternative.name in sampled:
+                refit = sampled[alternative.name]
+                at = refit.z[np.linspace(0, len(refit.z) - 1, len(z)).astype(int)]
+                weights, rhat = Weighted(np.full(len(at), 1.0 / len(at)), np.nan), refit.max_rhat
+            lines += _lines(alternative, weights, used.quantities(at, alternative.changes), base, rhat)
     return pd.DataFrame(lines)
 
 
@@ -133,11 +162,13 @@ def _lines(
     return lines
 
 
-def run_sensitivity(fit: Path, out: Path, draws: int, refit: bool = False, restart: bool = False) -> None:
+def run_sensitivity(
+    fit: Path, out: Path, draws: int, refit: bool = False, restart: bool = False, cluster: Executor | None = None
+) -> None:
     """Write sensitivity.csv, power_scaling.csv, learning.csv, next_number.csv and their figures to ``out``.
 
-    With ``refit`` alternatives whose weights cannot be trusted are sampled; an interrupted run goes on, unless
-    ``restart``.
+    With ``refit`` alternatives whose weights cannot be trusted are sampled, by worker processes where there is a
+    ``cluster``; an interrupted run goes on, unless ``restart``.
     """
     keep_memory()
     keep_programs()
@@ -147,7 +178,7 @@ def run_sensitivity(fit: Path, out: Path, draws: int, refit: bool = False, resta
         made = hashlib.sha256(fit.read_bytes()).hexdigest()
         fingerprint = json.dumps({"fit": made, "draws": draws, "versions": posterior_file.versions()})
         resume_or_begin(out, "sensitivity analysis", fingerprint, TABLE, restart)
-        refits = SampledAlternatives(problem, out / UNFINISHED)
+        refits = SampledAlternatives(problem, out / UNFINISHED, cluster)
     data = problem.target.data._replace(joint=posterior_file.joint_of(tree))
     z, log_density = _draws(tree, draws)
     program = Program(problem, problem.target, data)

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mezikd.inference import refits as refits_module
 from mezikd.inference import sensitivity_run
 from mezikd.inference.coordinates import straightened
 from mezikd.inference.importance import Normal, Weighted
@@ -73,7 +74,7 @@ def test_alternatives_are_sampled_where_weights_cannot_be_trusted(khat, rhat, mo
     problem = SimpleNamespace(
         parameters=TWO, settings=SimpleNamespace(sampler=SimpleNamespace(seed=1, max_tree_depth=3))
     )
-    monkeypatch.setattr(sensitivity_run, "Refitter", Stub)
+    monkeypatch.setattr(refits_module, "Refitter", Stub)
     monkeypatch.setattr(sensitivity_run, "ALTERNATIVES", (Alternative("theta", "0.90", {"theta": 0.90}),))
     for name, value in (("posterior_under", under), ("normal_at", None), ("prior_of", None)):
         monkeypatch.setattr(sensitivity_run, name, lambda *_, value=value: value)
