@@ -38,7 +38,8 @@ QUICK = 25
 LONGEST = 20.0
 """CPU seconds for one case; more is a hang."""
 OPTIONS = {
-    "fit": ("--chains", "--warmup", "--draws", "--virtual-patients", "--seed", "--structure", "--tumour", "--infection", "--leave-out"),
+    "fit": ("--chains", "--warmup", "--draws", "--virtual-patients", "--seed", "--structure", "--tumour", "--infection", "--leave-out",
+            "--method", "--device"),
     "check": ("--trials", "--seed"),
     "calibrate": ("--trials", "--seed", "--around", "--widen", "--virtual-patients", "--covariance-trials", "--cluster"),
     "predict": ("--dose", "--days-on", "--cycle-days", "--rdi", "--scenarios", "--draws", "--patients", "--months", "--seed", "--structure",
