@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from .posterior_file import opened, versions
 from .problem import Problem, load_problem
 from .processor import keep_memory, keep_programs
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
+from .tasks import Task, results_of
 from .workers import workers
 
 FINISHED = "calibration.csv"
@@ -141,16 +142,10 @@ def _progress(
 ) -> dict[int, TrialFit]:
     """Return the fits of the trials ``asked`` for, by number, each saved in ``work`` as it comes."""
     columns = TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    results = {}
+    tasks = {i: Task(work / f"{i:05d}.pickle", fit, arguments) for i, arguments in asked.items()}
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("trials", total=trials, completed=trials - len(asked))
-        waiting = {pool.submit(fit, *arguments): i for i, arguments in asked.items()}
-        for done in as_completed(waiting):
-            i = waiting[done]
-            results[i] = done.result()
-            save_pickle(work / f"{i:05d}.pickle", results[i])
-            bar.advance(task)
-    return results
+        return results_of(pool, tasks, lambda: bar.advance(task))
 
 
 def _say(table, fits: list[TrialFit], seconds: float) -> bool:

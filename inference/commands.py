@@ -85,7 +85,18 @@ def fit(
             "'progression and death', 'treatment and follow-up'."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Processor: cpu, gpu, or auto (a GPU where there is one).")] = "auto",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Sampler: nuts, or side_by_side (many chains in one program, for a GPU: --chains 64) [default: fit.toml]."
+        ),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Processor: cpu, gpu, or auto (GPUs where there are some; virtual patients are spread over all); gpu:2 takes two."
+        ),
+    ] = "auto",
 ) -> None:
     """Fit the model to the reported numbers of a trial, or to patients' own tables: fit.toml with a section [tables].
 
@@ -103,18 +114,22 @@ def fit(
         "tumour": tumour,
         "infection": infection,
         "leave_out": leave_out,
+        "method": method,
     }
     overrides: dict[str, int | str] = {name: value for name, value in given.items() if value is not None}
     folder = built_in_fit() if folder is None else folder
     with writing_to(out):
-        use_device(device)
+        devices = use_device(device)
         if has_tables(folder):
+            if devices is not None:
+                problem = f"value {device} spreads virtual patients, and a fit to patients' own tables has none"
+                raise input_error("--device", problem, "leave the number out")
             passed = _fit_patients(folder, out, overrides, restart)
         else:
             validate(folder, overrides)
             from .pipeline import run_fit
 
-            passed = run_fit(folder, out, overrides, restart)
+            passed = run_fit(folder, out, overrides, restart, devices)
     if not passed:
         raise typer.Exit(GATE_FAILED)
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .cluster import Cluster, cluster_workers
 from .errors import input_error
 from .places import built_in_fit, find_posterior
 from .regimen_options import CycleDays, DaysOn, Dose, Fit, Rdi, Scenarios, regimen_given
@@ -31,6 +32,10 @@ def predict(
         str | None,
         typer.Option(help="Patient of a fit to patients' own tables: the forecast after the end of its data."),
     ] = None,
+    cluster: Cluster = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew instead of going on with an unfinished run on a --cluster.")
+    ] = False,
 ) -> None:
     """Predict neutropenia, infection, dose intensity and PFS under other regimens, dose rules and supportive care.
 
@@ -54,6 +59,7 @@ def predict(
             "--scenarios": scenarios,
             "--patients": patients,
             "--structure": None if structure == "stacked" else structure,
+            "--cluster": cluster,
         }
         from .patient_regimen import of_a_patient, proposal_of
 
@@ -72,7 +78,7 @@ def predict(
         )
     source = read_scenarios(scenarios, overrides) if scenarios is not None else single_scenario(given, overrides)
     posterior = find_posterior(built_in_fit() if fit is None else fit)
-    with writing_to(out):
+    with writing_to(out), cluster_workers(cluster) as pool:
         from .predict import run_predict
 
-        run_predict(posterior, source, out, structure)
+        run_predict(posterior, source, out, structure, pool, restart)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .cluster import Cluster, check_refits, cluster_workers
 from .errors import input_error
 from .places import built_in_fit, find_posterior
 from .results_folder import writing_to
@@ -24,6 +25,7 @@ def sensitivity(
         ),
     ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin refits anew instead of resuming.")] = False,
+    cluster: Cluster = None,
 ) -> None:
     """Change one assumption at a time, power-scale priors and numbers, and tell which number moves what.
 
@@ -36,8 +38,9 @@ def sensitivity(
     """
     if not 40 <= draws <= 100_000:
         raise input_error("--draws", f"value {draws} is not allowed", "give another value", allowed="40 to 100000")
+    check_refits(cluster, refit)
     posterior = find_posterior(built_in_fit() if fit is None else fit)
-    with writing_to(out):
+    with writing_to(out), cluster_workers(cluster) as pool:
         from .sensitivity_run import run_sensitivity
 
-        run_sensitivity(posterior, out, draws, refit, restart)
+        run_sensitivity(posterior, out, draws, refit, restart, pool)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .cluster import Cluster, check_refits, cluster_workers
 from .errors import input_error
 from .places import find_posterior
 from .results_folder import writing_to
@@ -21,6 +22,7 @@ def compare(
         ),
     ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin refits anew instead of resuming.")] = False,
+    cluster: Cluster = None,
 ) -> None:
     """Compare structures by how they predict reported numbers left out, and show what each predicts.
 
@@ -35,8 +37,9 @@ def compare(
         raise input_error("FITS", "one fit", "name two or more, of different structures")
     if not 40 <= draws <= 100_000:
         raise input_error("--draws", f"value {draws} is not allowed", "give another value", allowed="40 to 100000")
+    check_refits(cluster, refit)
     posteriors = [find_posterior(fit) for fit in fits]
-    with writing_to(out):
+    with writing_to(out), cluster_workers(cluster) as pool:
         from .structures_run import run_structures
 
-        run_structures(posteriors, out, draws, refit, restart)
+        run_structures(posteriors, out, draws, refit, restart, pool)

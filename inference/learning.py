@@ -28,25 +28,26 @@ def moves(
     scores: np.ndarray,
     joint: Joint,
     names: tuple[str, ...],
-    without: Callable[[str, np.ndarray], Sampled] | None = None,
+    without: Callable[[Mapping[str, np.ndarray]], Mapping[str, Sampled]] | None = None,
 ) -> pd.DataFrame:
     """Return learning.csv: how far each reported number moves each value, in posterior SDs, and how much it narrows it.
 
     ``shift`` is the posterior mean less that without the number, over the posterior SD; ``narrowing`` 1 - SD / SD without it.
     ``names`` has the row of each score, ``values`` draws by name. Draws are weighted, and their ``khat`` told; where it is
-    above 0.7, ``without`` samples the posterior without a row, whose scores it is given as a mask, and ``max_rhat`` of its
-    draws is told. ``trusted`` false: few draws dominate the weights, or chains have not mixed.
+    above 0.7, ``without`` samples the posteriors without a row, whose scores it is given as a mask by row, and ``max_rhat``
+    of their draws is told. ``trusted`` false: few draws dominate the weights, or chains have not mixed.
     """
     lines = []
     table = np.stack(list(values.values()), axis=1)
     mean, sd = table.mean(axis=0), table.std(axis=0)
     rows = np.array(names)
-    for row in dict.fromkeys(names):
-        weights, there, rhat = smoothed(-conditional_log_likelihood(scores, joint, rows == row)), table, np.nan
-        trusted = weights.khat <= TRUSTED
-        if not trusted and without is not None:
-            sampled = without(row, rows == row)
-            there, rhat = np.stack([sampled.values[name] for name in values], axis=1), sampled.max_rhat
+    weighted = {row: smoothed(-conditional_log_likelihood(scores, joint, rows == row)) for row in dict.fromkeys(names)}
+    untrusted = {row: rows == row for row, w in weighted.items() if w.khat > TRUSTED}
+    sampled = without(untrusted) if without is not None else {}
+    for row, weights in weighted.items():
+        there, rhat, trusted = table, np.nan, weights.khat <= TRUSTED
+        if row in sampled:
+            there, rhat = np.stack([sampled[row].values[name] for name in values], axis=1), sampled[row].max_rhat
             weights, trusted = Weighted(np.full(len(there), 1.0 / len(there)), np.nan), rhat <= MIXED
         shift = (mean - weights.mean(there)) / sd
         narrowing = 1.0 - sd / weights.sd(there)

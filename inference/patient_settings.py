@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from .errors import input_error
 from .files import read_text
-from .settings import OneLine, Sampler, Section, Study, number, read_toml, whole
+from .settings import OneLine, Sampling, Section, Study, number, read_toml, whole
 
 PK = ("ka", "cl", "v1", "q", "v2")
 """Absorption 1/h, clearance L/h, central volume L, exchange L/h, peripheral volume L."""
@@ -112,7 +112,7 @@ class Checks(Section):
     )
 
 
-class PatientSampler(Sampler):
+class PatientSampler(Sampling):
     """NUTS, or chains side by side."""
 
     method: Literal["nuts", "side_by_side"] = Field(
@@ -163,7 +163,7 @@ def has_tables(folder: Path) -> bool:
     return path.is_file() and any(line.strip().startswith("[tables") for line in read_text(path).splitlines())
 
 
-SAMPLER_OPTIONS = ("chains", "warmup", "draws", "seed")
+SAMPLER_OPTIONS = ("chains", "warmup", "draws", "seed", "method")
 
 
 def with_patient_overrides[Root: Section](

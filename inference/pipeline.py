@@ -3,9 +3,11 @@
 import json
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +17,18 @@ from rich.console import Console
 
 from . import check, figures, posterior_file, summary
 from .coordinates import prior_scaled
+from .devices import patients_mesh
 from .diagnostics import diagnose
 from .files import load_pickle, save_pickle
 from .joint_covariance import joined, score_function
 from .likelihood import Data, Target
+from .methods import compiled_sampler, draws_of
 from .mode import CORES, find_mode, laplace
 from .places import POSTERIOR
 from .problem import Problem, load_problem
 from .processor import compiler_options, keep_memory, keep_programs
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
-from .sampler import Geometry, Sampler, SamplerSettings, in_background
-from .sampling import sample
+from .sampler import Geometry, SamplerSettings, in_background
 from .workers import workers
 
 PREDICTIVE_DRAWS = 400
@@ -49,11 +52,14 @@ class SingleGradient:
         self._function = jax.jit(function, compiler_options=compiler_options())
         self.data = target.data
         self.calls = 0
+        # Two programs that begin in another order on each of several devices wait for each other for ever.
+        self._alone = nullcontext() if target.over is None else Lock()
 
     def __call__(self, z: np.ndarray) -> tuple[float, np.ndarray]:
         self.calls += 1
-        value, slope = self._function(z, self.data)
-        return float(value), np.asarray(slope)
+        with self._alone:
+            value, slope = self._function(z, self.data)
+            return float(value), np.asarray(slope)
 
 
 def find_geometry(problem: Problem, gradient: SingleGradient) -> Geometry:
@@ -81,8 +87,13 @@ def _pointwise(target: Target, z: np.ndarray, data: Data) -> dict[str, np.ndarra
     return {k: np.array([o[k] for o in out]).reshape(z.shape[:2]) for k in out[0]}
 
 
-def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart: bool) -> bool:
-    """Fit ``folder`` into ``out``; return whether the convergence gate was passed."""
+def run_fit(
+    folder: Path, out: Path, overrides: Mapping[str, int | str], restart: bool, devices: int | None = None
+) -> bool:
+    """Fit ``folder`` into ``out``; return whether the convergence gate was passed.
+
+    ``devices``: over how many the virtual patients are spread (devices.patients_mesh).
+    """
     begin = time.perf_counter()
     keep_memory()
     keep_programs()
@@ -91,19 +102,15 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
     work, s = out / UNFINISHED, problem.settings.sampler
     if resumes:
         console.print(f"going on with the unfinished fit in {out} (--restart begins anew)")
-    settings = SamplerSettings(**s.model_dump())
+    settings, side_by_side = SamplerSettings(**s.model_dump(exclude={"method"})), s.method == "side_by_side"
     console.print(f"{problem.settings.study.name}: {len(problem.evidence.fit)} reported numbers fitted, "
                   f"{len(problem.free)} parameters, {problem.settings.patients.mezikd} virtual patients")  # fmt: skip
-    target = problem.target
-    future = in_background(
-        Sampler,
-        target.sampled_log_density,
-        len(problem.free),
-        target.data,
-        settings,
-        target.in_single().sampled_log_density,
-    )
-    gradient = SingleGradient(target)
+    target, mesh = problem.target, patients_mesh(devices, min(problem.target.mezikd.size, problem.target.kd.size))
+    if mesh is not None:
+        console.print(f"virtual patients spread over {mesh.size} devices")
+    sampled_target = replace(target, over=mesh)
+    future = in_background(compiled_sampler, sampled_target, settings, side_by_side)
+    gradient = SingleGradient(sampled_target)
     saved = load_pickle(work / "geometry.pickle")
     if saved is None:
         with console.status("mode, simulated trials, curvature"):
@@ -115,14 +122,17 @@ def run_fit(folder: Path, out: Path, overrides: Mapping[str, int | str], restart
         sampler = future.result()
     console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
     gradient.data = geometry.data
-    sampled = sample(sampler, geometry, gradient, work, partial(prior_scaled, parameters=problem.parameters), console)
+    kept_as = partial(prior_scaled, parameters=problem.parameters)
+    # Chains whose programs span several devices would wait for each other.
+    at_once = 1 if side_by_side or mesh is not None else min(s.chains, CORES)
+    sampled = draws_of(sampler, settings, geometry, gradient, work, kept_as, console, at_once)
     stacked, gradients = sampled.draws, sampled.gradients
     diagnostics = diagnose(
         posterior_file.natural_dataset(stacked.z, problem),
         stacked.energy,
         stacked.diverging,
         seconds=0.0,
-        gradient_ms=1e3 * sampled.seconds * min(s.chains, CORES) / max(gradients, 1),
+        gradient_ms=1e3 * sampled.seconds * at_once / max(gradients, 1),
         gradients=gradients + mode_gradients,
         virtual_patients=problem.settings.patients.mezikd,
         device=posterior_file.device_name(),

@@ -128,27 +128,25 @@ def theta_of(z: np.ndarray, parameters: tuple[Parameter, ...]) -> Theta:
     return {"tumour_memory": np.ones(len(z))} | {k: np.broadcast_to(v, len(z)) for k, v in theta.items()}
 
 
-def predict(
+def batch_predictor(
     theta: Theta,
     form: exact.Form,
     scenarios: tuple[NamedScenario, ...],
     reference: str,
     settings: Prediction,
-    done: Callable[[], None] = lambda: None,
     first: int = 0,
-) -> Predicted:
-    """Return the outcomes of ``scenarios`` and of Kd under each draw of the parameters (``theta_of``).
+    done: Callable[[], None] = lambda: None,
+) -> Callable[[int], dict[str, Outcomes]]:
+    """Return the function that gives the outcomes of ``scenarios`` and of Kd in the batch of draws from one on; compiled.
 
-    The control arm of a scenario has its region mix; the one that is reported has the ``reference``'s. ``done`` is called
-    after each scenario of a batch: ``steps`` times. Results depend on the seed alone, not on batches or threads; draws are
-    numbered from ``first``, each with its own patients and luck.
+    As ``predict``; ``done`` is called after each scenario.
     """
     simulator = Simulator(theta, form, settings)
     horizon, weeks = settings.horizon_months, weeks_of(settings.horizon_months)
     plans = {s.name: plan_of(s.scenario, weeks) for s in scenarios}
-    controls = {s.regions: control_of(s) for s in scenarios}
+    controls = _controls(scenarios)
     control_plan = plan_of(next(iter(controls.values())).scenario, weeks)
-    shown = controls[next(s.regions for s in scenarios if s.name == reference)]
+    shown = _shown(scenarios, reference)
 
     def one_batch(begin: int) -> dict[str, Outcomes]:
         batch, out = simulator.batch(begin, first), {}
@@ -169,9 +167,50 @@ def predict(
 
     # Compiled once, before two threads ask for it.
     simulator.histories(simulator.batch(0), control_plan, two_halves(shown.regions, settings.patients))
+    return one_batch
+
+
+def predict(
+    theta: Theta,
+    form: exact.Form,
+    scenarios: tuple[NamedScenario, ...],
+    reference: str,
+    settings: Prediction,
+    done: Callable[[], None] = lambda: None,
+    first: int = 0,
+) -> Predicted:
+    """Return the outcomes of ``scenarios`` and of Kd under each draw of the parameters (``theta_of``).
+
+    The control arm of a scenario has its region mix; the one that is reported has the ``reference``'s. ``done`` is called
+    after each scenario of a batch: ``steps`` times. Results depend on the seed alone, not on batches or threads; draws are
+    numbered from ``first``, each with its own patients and luck.
+    """
+    one_batch = batch_predictor(theta, form, scenarios, reference, settings, first, done)
     with ThreadPoolExecutor(CORES) as pool:
-        batches = list(pool.map(one_batch, range(0, simulator.draws, batch_size(simulator.draws))))
-    return Predicted((*scenarios, shown), _joined(batches))
+        return of_batches(list(pool.map(one_batch, batches(theta))), scenarios, reference)
+
+
+def batches(theta: Theta) -> range:
+    """Return where the batches of draws begin."""
+    draws = len(next(iter(theta.values())))
+    return range(0, draws, batch_size(draws))
+
+
+def of_batches(
+    parts: Sequence[Mapping[str, Outcomes]], scenarios: tuple[NamedScenario, ...], reference: str
+) -> Predicted:
+    """Return the outcomes of all draws from those of the batches, in their order."""
+    return Predicted((*scenarios, _shown(scenarios, reference)), _joined(parts))
+
+
+def _shown(scenarios: tuple[NamedScenario, ...], reference: str) -> NamedScenario:
+    """Return the control arm that is reported: that of the reference's patients."""
+    return _controls(scenarios)[next(s.regions for s in scenarios if s.name == reference)]
+
+
+def _controls(scenarios: tuple[NamedScenario, ...]) -> dict[tuple[float, ...], NamedScenario]:
+    """Return the control arms by their patients."""
+    return {s.regions: control_of(s) for s in scenarios}
 
 
 def _joined(parts: Sequence[Mapping[str, Outcomes]]) -> dict[str, Outcomes]:

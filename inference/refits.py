@@ -7,6 +7,7 @@ and 1.
 
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import jax
@@ -18,10 +19,11 @@ from .coordinates import prior_scaled
 from .diagnostics import largest_rhat
 from .importance import Normal
 from .likelihood import Data, Joint, Target, part_of
-from .processor import compiler_options
+from .processor import compiler_options, keep_memory, keep_programs
 from .sampler import Geometry, LogDensity, Sampler, SamplerSettings
 from .sampling import sample
 
+console = Console(stderr=True, highlight=False, markup=False)
 CHAINS, WARMUP, DRAWS = 4, 75, 200
 """Enough for a bridge (bridge.py) and for medians; the Monte Carlo error is told."""
 
@@ -88,3 +90,25 @@ class Refitter:
         kept = partial(prior_scaled, parameters=self._target.parameters)
         z = sample(self._sampler, geometry, gradient, work, kept, console).draws.z
         return Refit(z.reshape(-1, z.shape[-1]), largest_rhat(z))
+
+
+class Posteriors:
+    """Posteriors of one structure, each sampled when it is asked for; compiled with the first one."""
+
+    def __init__(self, target: Target, seed: int, max_tree_depth: int, work: Path | None = None):
+        """``work`` keeps blocks of draws, in a folder for each posterior; None on a worker, which keeps and says nothing."""
+        self._target, self._seed, self._max_tree_depth, self._work = target, seed, max_tree_depth, work
+        self._refitter: Refitter | None = None
+
+    def sample(self, name: str, asked: Asked, near: Normal) -> Refit:
+        """Return draws of the posterior that is ``asked`` for; ``name`` is that of its folder. As ``Refitter.sample``."""
+        if self._refitter is None:
+            keep_memory()
+            keep_programs()
+            self._refitter = Refitter(self._target, asked, self._seed, self._max_tree_depth)
+        if self._work is None:
+            with TemporaryDirectory(prefix="mezikd-") as place:
+                return self._refitter.sample(asked, near, Path(place), Console(quiet=True))
+        place = self._work / name
+        place.mkdir(exist_ok=True)
+        return self._refitter.sample(asked, near, place, console)

@@ -103,13 +103,13 @@ def publish(out: Path, last: str | None = None, outdated: Iterable[str] = ()) ->
     shutil.rmtree(new)
 
 
-def resume_or_begin(out: Path, what: str, fingerprint: str, finished: str, restart: bool) -> bool:
+def resume_or_begin(out: Path, what: str, fingerprint: str, finished: str | None, restart: bool) -> bool:
     """Make ``out``/unfinished ready and return whether there is work of the same ``fingerprint`` to go on with.
 
     Parameters
     ----------
     what: 'fit' or 'calibration'.
-    finished: the file that is in ``out`` when such work is finished.
+    finished: the file that is in ``out`` when such work is finished; None where finished work may be replaced.
     restart: what is unfinished is dropped; what is finished stays until the new results take its place.
 
     Raises
@@ -122,7 +122,7 @@ def resume_or_begin(out: Path, what: str, fingerprint: str, finished: str, resta
             return True
         remedy = "name another --out, or --restart to begin anew"
         raise input_error(out, f"holds an unfinished {what} of other inputs, settings or versions", remedy)
-    if (out / finished).exists() and not restart:
+    if finished is not None and (out / finished).exists() and not restart:
         raise input_error(out, f"holds a finished {what}", "name another --out, or --restart to replace it")
     drop_unfinished(out)
     work.mkdir(parents=True)

@@ -43,9 +43,12 @@ def sample(
     work: Path,
     kept_as: Callable[[np.ndarray], Any],
     console: Console,
+    at_once: int = CORES,
     refine: bool = True,
 ) -> Sampled:
     """Return the kept draws of every chain; ``kept_as`` turns the sampler's coordinates into those that are kept.
+
+    ``at_once`` chains run side by side.
 
     While R-hat or an effective sample size misses the gate, all chains go on by MORE_BLOCKS, up to ``more_draws`` further
     draws each: the same chains, nothing dropped. Blocks are saved in ``work`` as they come, so an interrupted run goes on.
@@ -55,7 +58,7 @@ def sample(
     most = kept + -(-s.more_draws // BLOCK)
     begin, cpu, lock = time.perf_counter(), time.process_time(), threading.Lock()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar, workers(CORES) as pool:
+    with Progress(*columns, console=console) as bar, workers(at_once) as pool:
         tasks = [bar.add_task(f"chain {c + 1}", total=(pilot + adapt + kept) * BLOCK) for c in range(s.chains)]
 
         def run(

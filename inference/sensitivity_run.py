@@ -3,8 +3,11 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,28 +17,32 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from . import posterior_file
 from .bridge import MIXED
+from .cluster import Remote
 from .coordinates import straightened
 from .figures_sensitivity import learning_figure, tornado_figure
-from .files import load_pickle, save_pickle
 from .groups import group_of
 from .importance import TRUSTED, Normal, Weighted
 from .joint_covariance import rows_of_scores, score_function
 from .learning import NEW_PATIENTS, Sampled, moves, one_more_count
+from .likelihood import Target
 from .power_scaling import by_group, log_priors, sensitivity_table
 from .problem import Problem
 from .processor import keep_memory, keep_programs
 from .quantities import LOWER
-from .refits import Asked, Refit, Refitter, with_power
+from .refits import Asked, Posteriors, Refit, with_power
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .sensitivity import (
     ALTERNATIVES,
     Alternative,
     Program,
+    Under,
     normal_at,
     posterior_under,
     prior_of,
     with_visits,
 )
+from .tasks import Task, results_of
+from .workers import workers
 
 console = Console(stderr=True, highlight=False, markup=False)
 QUANTILES = (0.05, 0.5, 0.95)
@@ -61,32 +68,69 @@ def as_fitted(problem: Problem, program: Program) -> Asked:
     return Asked(program.data._replace(prior=prior_of(problem, {})), program.base)
 
 
+class Moved(NamedTuple):
+    """The posterior under an alternative, from weighted draws."""
+
+    alternative: Alternative
+    program: Program
+    under: Under
+
+
+class Wanted(NamedTuple):
+    """A posterior to be sampled."""
+
+    name: str
+    """Which tells it from others."""
+    program: Program
+    asked: Asked
+    near: Normal
+
+
+def sampler_of(
+    target: Target, seed: int, max_tree_depth: int, work: Path | None = None
+) -> Callable[[str, Asked, Normal], Refit]:
+    """Return a function: (name, what is asked for, where it is about) -> its draws. As ``Posteriors``."""
+    return Posteriors(target, seed, max_tree_depth, work).sample
+
+
 class SampledPosteriors:
-    """Posteriors under alternatives or without a number, sampled; saved in ``work`` as they come."""
+    """Posteriors under alternatives or without a number, sampled here or by the worker processes of a ``cluster``.
 
-    def __init__(self, problem: Problem, work: Path):
-        self._problem, self._work, self._compiled = problem, work, {}
+    They are saved in ``work`` as they come.
+    """
 
-    def draws(self, program: Program, name: str, asked: Asked, near: Normal) -> Refit:
-        """Return draws of the posterior that is ``asked`` for, which ``name`` tells from others."""
-        place = self._work / re.sub(r"\W+", "_", name)
-        file = place.with_suffix(".pickle")
-        saved = load_pickle(file)
-        if saved is None:
-            if program not in self._compiled:
+    def __init__(self, problem: Problem, work: Path, cluster: Executor | None = None):
+        self._problem, self._work, self._cluster, self._samplers = problem, work, cluster, {}
+
+    def draws(self, wanted: Sequence[Wanted]) -> dict[str, Refit]:
+        """Return draws of the posteriors, by name."""
+        remote, samplers, tasks = self._cluster is not None, self._samplers, {}
+        for name, program, asked, near in wanted:
+            if program not in samplers:
                 s = self._problem.settings.sampler
-                self._compiled[program] = Refitter(program.target, asked, s.seed, s.max_tree_depth)
-            place.mkdir(exist_ok=True)
-            saved = self._compiled[program].sample(asked, near, place, console)
-            save_pickle(file, saved)
-        return saved
+                make = partial(sampler_of, program.target, s.seed, s.max_tree_depth)
+                samplers[program] = Remote(make, posterior_file.versions()) if remote else make(self._work)
+            place = re.sub(r"\W+", "_", name)
+            tasks[name] = Task(self._work / f"{place}.pickle", samplers[program], (place, asked, near))
+        # Posteriors that are sampled here have bars of their own.
+        columns = TextColumn("posteriors"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        with Progress(*columns, console=console, disable=not remote) as bar, workers(1) as here:
+            shown = bar.add_task("posteriors", total=len(tasks))
+            return results_of(self._cluster or here, tasks, lambda: bar.advance(shown))
 
-    def without(self, program: Program, start: np.ndarray, reported: str, members: np.ndarray) -> Sampled:
-        """Return draws of the posterior without the scores that are ``members``, from prior-scaled ``start``."""
-        fitted = as_fitted(self._problem, program)
-        asked = fitted._replace(data=fitted.data._replace(joint=with_power(program.data.joint, members, 0.0)))
-        near = normal_at(program, asked, np.asarray(straightened(start, self._problem.parameters)))
-        refit = self.draws(program, f"without {reported}", asked, near)
+    def without(self, program: Program, start: np.ndarray, rows: Mapping[str, np.ndarray]) -> dict[str, Sampled]:
+        """Return draws of the posteriors without the scores that are true in ``rows``, from prior-scaled ``start``."""
+        wanted, x = [], np.asarray(straightened(start, self._problem.parameters))
+        for row, members in rows.items():
+            fitted = as_fitted(self._problem, program)
+            asked = fitted._replace(data=fitted.data._replace(joint=with_power(program.data.joint, members, 0.0)))
+            wanted.append(Wanted(f"without {row}", program, asked, normal_at(program, asked, x)))
+        return {
+            name.removeprefix("without "): self._quantities(program, refit)
+            for name, refit in self.draws(wanted).items()
+        }
+
+    def _quantities(self, program: Program, refit: Refit) -> Sampled:
         z = evenly(refit.z, QUANTITIES_AT)
         named = {p.name: z[:, i] for i, p in enumerate(self._problem.free)}
         return Sampled(program.quantities(z, {}) | named, refit.max_rhat)
@@ -110,23 +154,30 @@ def assumption_table(
     x = np.asarray(straightened(z, problem.parameters))
     home = normal_at(program, as_fitted(problem, program), x[np.argmax(log_density)])
     columns = TextColumn("alternatives"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    lines: list[dict] = []
-    with Progress(*columns, console=console, disable=refits is not None) as bar:
+    every: list[Moved] = []
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task("alternatives", total=len(ALTERNATIVES))
         for alternative in ALTERNATIVES:
             used = program
             if alternative.visits is not None:
                 used = Program(problem, with_visits(program.target, alternative.visits), program.data)
-            under, rhat = posterior_under(used, problem, alternative, x, log_density, home), np.nan
-            if refits is not None:
-                console.print(f"{alternative.name}: k-hat {under.weights.khat:.2f}")
-                if under.weights.khat > TRUSTED:
-                    refit = refits.draws(used, alternative.name, under.asked, under.near)
-                    thin = evenly(refit.z, len(z))
-                    rhat, even = refit.max_rhat, Weighted(np.full(len(thin), 1.0 / len(thin)), np.nan)
-                    under = under._replace(weights=even, z=thin)
-            lines += _lines(alternative, under.weights, used.quantities(under.z, alternative.changes), base, rhat)
+            every.append(Moved(alternative, used, posterior_under(used, problem, alternative, x, log_density, home)))
             bar.advance(task)
+    sampled: dict[str, Refit] = {}
+    if refits is not None:
+        for alternative, _, under in every:
+            console.print(f"{alternative.name}: k-hat {under.weights.khat:.2f}")
+        untrusted = [m for m in every if m.under.weights.khat > TRUSTED]
+        sampled = refits.draws([Wanted(m.alternative.name, m.program, m.under.asked, m.under.near) for m in untrusted])
+    lines: list[dict] = []
+    with console.status("quantities under the alternatives"):
+        for alternative, used, under in every:
+            weights, at, rhat = under.weights, under.z, np.nan
+            if alternative.name in sampled:
+                refit = sampled[alternative.name]
+                at = evenly(refit.z, len(z))
+                weights, rhat = Weighted(np.full(len(at), 1.0 / len(at)), np.nan), refit.max_rhat
+            lines += _lines(alternative, weights, used.quantities(at, alternative.changes), base, rhat)
     return pd.DataFrame(lines)
 
 
@@ -153,11 +204,13 @@ def _lines(
     return lines
 
 
-def run_sensitivity(fit: Path, out: Path, draws: int, refit: bool = False, restart: bool = False) -> None:
+def run_sensitivity(
+    fit: Path, out: Path, draws: int, refit: bool = False, restart: bool = False, cluster: Executor | None = None
+) -> None:
     """Write sensitivity.csv, power_scaling.csv, learning.csv, next_number.csv and their figures to ``out``.
 
-    With ``refit`` posteriors whose weights cannot be trusted are sampled; an interrupted run goes on, unless
-    ``restart``.
+    With ``refit`` posteriors whose weights cannot be trusted are sampled, by worker processes where there is a
+    ``cluster``; an interrupted run goes on, unless ``restart``.
     """
     keep_memory()
     keep_programs()
@@ -167,7 +220,7 @@ def run_sensitivity(fit: Path, out: Path, draws: int, refit: bool = False, resta
         made = hashlib.sha256(fit.read_bytes()).hexdigest()
         fingerprint = json.dumps({"fit": made, "draws": draws, "versions": posterior_file.versions()})
         resume_or_begin(out, "sensitivity analysis", fingerprint, TABLE, restart)
-        refits = SampledPosteriors(problem, out / UNFINISHED)
+        refits = SampledPosteriors(problem, out / UNFINISHED, cluster)
     data = problem.target.data._replace(joint=posterior_file.joint_of(tree))
     z, log_density = _draws(tree, draws)
     program = Program(problem, problem.target, data)

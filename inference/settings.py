@@ -227,8 +227,8 @@ class Likelihood(Section):
     covariance_trials: int = whole(100, 100_000, "simulated trials that give that covariance", 400)
 
 
-class Sampler(Section):
-    """NUTS."""
+class Sampling(Section):
+    """How long and how carefully to sample."""
 
     chains: int = whole(1, 64, "chains", 4)
     warmup: int = whole(10, 100_000, "warm-up draws a chain", 300)
@@ -237,6 +237,15 @@ class Sampler(Section):
     seed: int = whole(0, 2**31 - 1, "seed of the sampler", 1)
     target_accept: float = number(0.5, 0.99, "target acceptance probability", 0.8)
     max_tree_depth: int = whole(3, 15, "doublings of a trajectory", 8)
+
+
+class Sampler(Sampling):
+    """NUTS, or chains side by side."""
+
+    method: Literal["nuts", "side_by_side"] = Field(
+        default="nuts",
+        description='"nuts", or "side_by_side": many chains in one program, trajectories of one length, for a GPU',
+    )
 
 
 class FitSettings(Section):
@@ -272,6 +281,7 @@ OVERRIDES = {
     "tumour": ("model", "tumour"),
     "infection": ("model", "infection"),
     "leave_out": ("likelihood", "leave_out"),
+    "method": ("sampler", "method"),
 }
 """Options of `mezikd fit` and the keys that they replace; Kd has half of ``virtual_patients``."""
 

@@ -4,6 +4,9 @@ The course of a few patients costs its number of steps more than its patients, s
 than one. NUTS would make all chains wait for the longest trajectory; here all take the same number of leapfrog steps, jittered
 from transition to transition (Hoffman, Radul and Sountsov 2021, AISTATS, "An adaptive MCMC scheme for setting trajectory
 lengths in Hamiltonian Monte Carlo": ChEES-HMC). How long they are is found in side_by_side_run.py.
+
+Trajectories may follow the slope of a cheaper density (float32 instead of float64). Leapfrog steps are reversible and keep
+volume whatever the slope is of, so ends that are accepted by the energy of the density wanted are exact draws of it.
 """
 
 from collections.abc import Callable
@@ -54,7 +57,7 @@ class Place(NamedTuple):
     value: Float[Numbers, "chains"]
     """Log-density."""
     slope: Float[Numbers, "chains coordinates"]
-    """Its gradient in u."""
+    """Gradient in u of the one that trajectories follow."""
 
 
 class Block(NamedTuple):
@@ -77,18 +80,39 @@ class Block(NamedTuple):
 class SideBySide:
     """The compiled transitions for one log-density. Immutable after construction."""
 
-    def __init__(self, log_densities: LogDensities, chains: int, coordinates: int, shared: int, data: Any):
-        """Compile ``BLOCK`` transitions; ``data`` gives the shapes of the second argument of the log-density."""
+    def __init__(
+        self,
+        log_densities: LogDensities,
+        chains: int,
+        coordinates: int,
+        shared: int,
+        data: Any,
+        along: LogDensities | None = None,
+    ):
+        """Compile ``BLOCK`` transitions; ``data`` gives the shapes of the second argument of the log-density.
+
+        With ``along`` trajectories follow that log-density instead; draws are still of ``log_densities``.
+        """
         self.chains, self.coordinates = chains, coordinates
+        followed = log_densities if along is None else along
 
         def evaluate(u, scale: Scale, data):
+            """Return the log-density that trajectories follow, and its slope."""
+
             def total(u):
-                values = log_densities(scale.to_z(u), data)
+                values = followed(scale.to_z(u), data)
                 return values.sum(), values
 
             slope, value = jax.grad(total, has_aux=True)(u)
             fine = jnp.isfinite(value) & jnp.isfinite(slope).all(axis=1)
             return jnp.where(fine, value, -jnp.inf), jnp.where(fine[:, None], slope, 0.0)
+
+        def wanted(u, value, scale: Scale, data):
+            """Return the log-density at ``u``, where ``value`` is the one that trajectories follow."""
+            if along is None:
+                return value
+            exact = log_densities(scale.to_z(u), data)
+            return jnp.where(jnp.isfinite(value) & jnp.isfinite(exact), exact, -jnp.inf)
 
         def transition(place: Place, steps, step_size, scale: Scale, data):
             key, of_momentum, of_choice = jax.random.split(place.key, 3)
@@ -103,6 +127,7 @@ class SideBySide:
                 return u, p + 0.5 * step_size * slope, value, slope
 
             u, p, value, slope = jax.lax.fori_loop(0, steps, leap, (place.u, p, place.value, place.slope))
+            value = wanted(u, value, scale, data)
             after = -value + 0.5 * (p * p).sum(axis=1)
             error = after - before
             accept = jnp.exp(-jnp.maximum(error, 0.0))

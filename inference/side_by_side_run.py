@@ -1,6 +1,7 @@
 """Many chains side by side from start to kept draws: scale, step size and length of trajectories found on the way."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,9 +96,17 @@ def rescaled(scale: Scale, warm: list[Block]) -> Scale:
 
 
 def sample_side_by_side(
-    sampler: SideBySide, settings: SamplerSettings, scale: Scale, data: Any, work: Path, console: Console
+    sampler: SideBySide,
+    settings: SamplerSettings,
+    scale: Scale,
+    data: Any,
+    work: Path,
+    console: Console,
+    kept_as: Callable[[np.ndarray], Any] = np.asarray,
 ) -> Sampled:
     """Return the kept draws of all chains; saved block by block in ``work``, so that an interrupted run goes on.
+
+    ``kept_as`` turns the sampler's coordinates into those that are kept.
 
     Two thirds of the warm-up find the scale (twice), all of it the step and the length; more draws as in sampling.sample.
     """
@@ -119,6 +128,7 @@ def sample_side_by_side(
         while True:
             if len(run.kept) >= wanted:
                 draws = _stacked(run.kept, s.draws if wanted == s.draw_blocks() else None)
+                draws = draws._replace(z=np.asarray(kept_as(draws.z)))
                 if wanted >= most or mixed(draws.z):
                     return Sampled(draws, run.gradients, run.seconds, run.cpu_seconds)
                 wanted = min(wanted + MORE_BLOCKS, most)

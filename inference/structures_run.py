@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,21 +14,16 @@ from rich.console import Console
 from rich.text import Text
 
 from . import posterior_file
-from .bridge import MIXED, Level, between, level
-from .coordinates import straightened
+from .bridge import MIXED
 from .diagnostics import MAX_RHAT
 from .errors import input_error
 from .figures_structures import structures_figure
-from .files import load_pickle, save_pickle
-from .groups import group_of
-from .importance import Normal, Weighted
-from .joint_covariance import rows_of_scores, score_function
-from .likelihood import NOTHING, Target
+from .groups_left_out import Opened, groups_of, scores_of, without_groups
+from .importance import Weighted
+from .likelihood import NOTHING
 from .mixture import FOLDER, TABLE, file_of, spaced
-from .problem import Problem
 from .processor import keep_memory, keep_programs
 from .quantities import LOWER, SHORTER, TRIAL, quantity_function
-from .refits import Asked, Refitter, with_power
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .structures import (
     GROUPS,
@@ -38,45 +34,25 @@ from .structures import (
     largest_gap,
     left_out,
     mixture,
-    refitted,
 )
-from .variants import structure_name
 
 console = Console(stderr=True, highlight=False, markup=False)
 PLANS = (TRIAL, LOWER, SHORTER)
 STACKED = "stacked mixture"
-MOST_BETWEEN = 3
-"""Posteriors sampled between those with and without a group."""
-MOST_SCORED = 1000
-"""Draws of the fit itself that a bridge ends in; up to twice as many."""
 KEPT = 400
 """Draws of the other structures that are kept for predictions."""
 Draws = dict[str, np.ndarray]
 
 
-class Opened(NamedTuple):
-    """A saved fit, loaded."""
-
-    path: Path
-    tree: xr.DataTree
-    problem: Problem
-    max_rhat: float
-
-    @property
-    def name(self) -> str:
-        """Its structure."""
-        return structure_name(self.problem.settings.model)
-
-    @property
-    def shared(self) -> dict[str, Any]:
-        """What fits that are compared must have in common: all settings but structure, sizes and seeds."""
-        settings = self.problem.settings.model_dump(exclude={"patients": True, "sampler": True, "study": True})
-        return {
-            f"{section}.{key}": value
-            for section, keys in settings.items()
-            for key, value in keys.items()
-            if key not in ("structure", "tumour", "infection", "leave_out", "covariance_trials")
-        }
+def _shared(fit: Opened) -> dict[str, Any]:
+    """Return what fits that are compared must have in common: all settings but structure, sizes and seeds."""
+    settings = fit.problem.settings.model_dump(exclude={"patients": True, "sampler": True, "study": True})
+    return {
+        f"{section}.{key}": value
+        for section, keys in settings.items()
+        for key, value in keys.items()
+        if key not in ("structure", "tumour", "infection", "leave_out", "covariance_trials")
+    }
 
 
 class Read(NamedTuple):
@@ -110,7 +86,7 @@ def open_fits(fits: list[Path]) -> list[Opened]:
             raise input_error(path, unmixed, remedy, allowed=f"below {MIXED:g}")
         if found and fit.problem.evidence.sha256 != found[0].problem.evidence.sha256:
             raise input_error(path, "is a fit of other numbers", "compare fits of the same evidence.csv")
-        other = [k for k, v in fit.shared.items() if found and v != found[0].shared[k]]
+        other = [k for k, v in _shared(fit).items() if found and v != _shared(found[0])[k]]
         if other:
             remedy = "compare fits that differ in structure alone; `mezikd sensitivity` varies assumptions"
             raise input_error(path, f"differs from {found[0].path} in `{other[0]}` of fit.toml", remedy)
@@ -126,29 +102,12 @@ def _draws(fit: Opened, draws: int) -> np.ndarray:
     return spaced(fit.tree, min(draws, kept))
 
 
-def _flat(fit: Opened) -> np.ndarray:
-    """Return all kept draws by chain, shape ``(draws, parameter)``."""
-    z = np.asarray(fit.tree["unconstrained_posterior"]["z"])
-    return z.reshape(-1, z.shape[-1])
-
-
-def _scores(target: Target, z: np.ndarray) -> np.ndarray:
-    """Return the scores of all numbers under each draw."""
-    function = score_function(target)
-    return np.stack([function(row, target.data.observed) for row in z])
-
-
-def _groups(fit: Opened) -> np.ndarray:
-    """Return the group of each score."""
-    return np.array([group_of(row) for row in rows_of_scores(fit.problem.target)])
-
-
 def read_fit(fit: Opened, draws: int) -> Read:
     """Return what a fit to all numbers predicts: numbers left out, and what users read."""
     target, joint = fit.problem.target, posterior_file.joint_of(fit.tree)
     z = _draws(fit, draws)
-    scores = _scores(target, z)
-    groups, rows = _groups(fit), np.array(target.score_names)
+    scores = scores_of(target, z)
+    groups, rows = groups_of(fit), np.array(target.score_names)
     of = quantity_function(target, PLANS)
     each = [of(row) for row in z]
     return Read(
@@ -160,55 +119,14 @@ def read_fit(fit: Opened, draws: int) -> Read:
     )
 
 
-def with_refits(fit: Opened, found: Read, groups: Sequence[str], work: Path) -> None:
-    """Sample the posterior without each of ``groups`` and put what that says in the place of the weighted draws.
-
-    Further posteriors, in which the group counts with a power, are sampled where those with and without it hardly
-    overlap. What is sampled is saved in ``work``, one file each.
-    """
-    target, joint, z = fit.problem.target, posterior_file.joint_of(fit.tree), _flat(fit)
-    x = np.asarray(straightened(z, target.parameters))
-    near = Normal(x.mean(axis=0), np.linalg.cholesky(np.cov(x.T)))
-    scores = _scores(target, z[:: max(1, len(z) // MOST_SCORED)])
-    refitter = None
-
-    def sampled(group: str, members: np.ndarray, power: float) -> Level:
-        nonlocal refitter
-        place = work / f"{fit.name} with {group} to the power {power:.3f}".replace(" ", "_")
-        file = place.with_name(place.name + ".pickle")
-        saved = load_pickle(file)
-        if saved is None:
-            asked = Asked(target.data._replace(joint=with_power(joint, members, power)), {})
-            if refitter is None:
-                sampler = fit.problem.settings.sampler
-                refitter = Refitter(target, asked, sampler.seed, sampler.max_tree_depth)
-            place.mkdir(exist_ok=True)
-            refit = refitter.sample(asked, near, place, console)
-            saved = level(power, _scores(target, refit.z), joint, members, refit.max_rhat)
-            save_pickle(file, saved)
-        return saved
-
-    for group in groups:
-        members = _groups(fit) == group
-        levels = [sampled(group, members, 0.0), level(1.0, scores, joint, members, fit.max_rhat)]
-        for _ in range(MOST_BETWEEN):
-            power = between(levels, float(np.asarray(joint.trials)))
-            if power is None:
-                break
-            levels = sorted([*levels, sampled(group, members, power)], key=lambda x: x.power)
-        part = refitted(levels, joint, members)
-        console.print(
-            f"{fit.name} without {group}: elpd {part.elpd:.2f}, Monte Carlo error {part.error:.2f}, overlap "
-            f"{part.overlap:.2f}, {len(levels) - 2} between, R-hat {part.rhat:.3f} (weights {found.groups[group].elpd:.2f})"
-        )
-        found.groups[group] = part
-
-
-def read_fits(opened: list[Opened], draws: int, work: Path | None = None) -> dict[str, Read]:
+def read_fits(
+    opened: list[Opened], draws: int, work: Path | None = None, cluster: Executor | None = None
+) -> dict[str, Read]:
     """Return what the fits predict, by structure.
 
     With ``work``, a folder, a group that the weights of any converged structure cannot predict is left out of all of them
-    in earnest: weighted predictions of a group are too good by far, and must not be compared with sampled ones.
+    in earnest (``without_groups``): weighted predictions of a group are too good by far, and must not be compared with
+    sampled ones.
     """
     found: dict[str, Read] = {}
     for fit in opened:
@@ -218,8 +136,9 @@ def read_fits(opened: list[Opened], draws: int, work: Path | None = None) -> dic
     if work is not None:
         converged = [x for x in opened if x.max_rhat <= MAX_RHAT]
         doubtful = {g: None for x in converged for g, part in found[x.name].groups.items() if not part.trusted}
-        for fit in converged:
-            with_refits(fit, found[fit.name], list(doubtful), work)
+        weighted = {name: read.groups for name, read in found.items()}
+        for (name, group), part in without_groups(converged, weighted, list(doubtful), work, cluster).items():
+            found[name].groups[group] = part
     return found
 
 
@@ -261,12 +180,19 @@ def with_gaps(table: pd.DataFrame, found: Mapping[str, Read]) -> pd.DataFrame:
     )
 
 
-def run_structures(fits: list[Path], out: Path, draws: int, refit: bool = False, restart: bool = False) -> None:
+def run_structures(
+    fits: list[Path],
+    out: Path,
+    draws: int,
+    refit: bool = False,
+    restart: bool = False,
+    cluster: Executor | None = None,
+) -> None:
     """Compare fits of the same numbers and write structures.csv, structure_predictions.csv and a figure to ``out``.
 
     The posteriors of all but the first, thinned, go to structures/: with these files beside the first one's posterior,
-    predictions are the stacked mixture (mixture.py). With ``refit`` groups whose
-    weights cannot be trusted are left out in earnest (``read_fits``); an interrupted run goes on, unless ``restart``.
+    predictions are the stacked mixture (mixture.py). With ``refit`` groups whose weights cannot be trusted are left out in
+    earnest (``read_fits``), by worker processes where there is a ``cluster``; an interrupted run goes on, unless ``restart``.
 
     Raises
     ------
@@ -280,7 +206,7 @@ def run_structures(fits: list[Path], out: Path, draws: int, refit: bool = False,
         fingerprint = json.dumps({"fits": made, "draws": draws, "versions": posterior_file.versions()})
         resume_or_begin(out, "comparison", fingerprint, TABLE, restart)
         work = out / UNFINISHED
-    found = read_fits(opened, draws, work)
+    found = read_fits(opened, draws, work, cluster)
     by_group, by_row = {n: x.groups for n, x in found.items()}, {n: x.rows for n, x in found.items()}
     table = comparison_table(by_group, by_row, [n for n, x in found.items() if x.max_rhat > MAX_RHAT])
     table = with_gaps(table, found)

@@ -1,10 +1,12 @@
 """Trials on worker processes: the same results as with threads, whoever dies; one line where there are no workers."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from concurrent.futures import as_completed
 from functools import partial
@@ -12,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from mezikd.inference import calibrate
+from mezikd.inference import calibrate, tasks
 from mezikd.inference.cluster import GO_ON, Remote, cluster_workers
 from mezikd.inference.commands import BAD_INPUT, built_in_fit, run
 from mezikd.inference.errors import InputError
@@ -79,29 +81,18 @@ def test_a_killed_worker_costs_only_its_task(local, records, tmp_path, monkeypat
 
 
 def test_a_scheduler_and_workers_of_their_own(records, tmp_path, monkeypatch):
-    """As on a cluster: started from the command line, reached by address; then the scheduler goes."""
+    """As on a cluster: started from the command line, reached by its file, which is not there yet; then the scheduler goes."""
     pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
     threads = calibrated(tmp_path / "threads")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{s.getsockname()[1]}"
+    file = str(tmp_path / "scheduler.json")
     places = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path, "env": places}
-    dask = [sys.executable, "-m", "dask"]
-    words = ["scheduler", "--host", "127.0.0.1", "--port", address.split(":")[-1], "--no-dashboard"]
-    started = [subprocess.Popen([*dask, *words], **quiet)]
-    words = ["worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "60"]
+    dask, shared = [sys.executable, "-m", "dask"], ["--scheduler-file", file, "--no-dashboard"]
+    started = [subprocess.Popen([*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", *shared], **quiet)]
     try:
+        words = ["worker", *shared, "--nthreads", "1", "--no-nanny", "--death-timeout", "60"]
         started += [subprocess.Popen([*dask, *words], **quiet) for _ in range(2)]
-        until = time.monotonic() + 120
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", int(address.split(":")[-1]))).close()
-                break
-            except OSError:
-                assert time.monotonic() < until
-                time.sleep(0.1)
-        with pytest.raises(InputError, match=r"scheduler at .* was lost.*go on"), cluster_workers(address) as pool:
+        with pytest.raises(InputError, match=r"scheduler at .* was lost.*go on"), cluster_workers(file) as pool:
             assert with_a_kill(pool, tmp_path / "processes", records, monkeypatch) == threads
             waiting = pool.submit(time.sleep, 600)
             started[0].kill()
@@ -115,7 +106,7 @@ def test_a_scheduler_and_workers_of_their_own(records, tmp_path, monkeypatch):
 def test_stopped_on_a_cluster_goes_on(local, records, tmp_path, monkeypatch):
     """Results are saved as they come; threads go on with what worker processes have begun."""
     whole = calibrated(tmp_path / "whole")
-    out, save = tmp_path / "stopped", calibrate.save_pickle
+    out, save = tmp_path / "stopped", tasks.save_pickle
 
     def stop(path, value):
         save(path, value)
@@ -123,7 +114,7 @@ def test_stopped_on_a_cluster_goes_on(local, records, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(calibrate, "save_pickle", stop)
+        patch.setattr(tasks, "save_pickle", stop)
         calibrated(out, local)
     assert len(list((out / UNFINISHED).glob("0*.pickle"))) == 5
     assert calibrated(out) == whole
@@ -179,7 +170,7 @@ def refused(capsys, out: Path, where: str) -> str:
 )
 def test_no_address(where, tmp_path, capsys):
     pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
-    assert "allowed: local, or the address" in refused(capsys, tmp_path / "out", where)
+    assert "allowed: local, the address" in refused(capsys, tmp_path / "out", where)
 
 
 def test_nobody_answers(deaf, tmp_path, capsys, monkeypatch):
@@ -187,6 +178,67 @@ def test_nobody_answers(deaf, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("mezikd.inference.cluster.SECONDS", 1)
     for where in (deaf, "tcp://127.0.0.1:1", "tcp://127.0.0.1:99999", "tcp://..:1"):
         assert f"no Dask scheduler answers at {where}" in refused(capsys, tmp_path / "out", where)
+
+
+def test_no_scheduler_file(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    monkeypatch.setattr("mezikd.inference.cluster.START", 0.1)
+    for text in (None, "", "[]", "{}", "null"):
+        if text is not None:
+            (tmp_path / "file.json").write_text(text)
+        assert "has written its address there" in refused(capsys, tmp_path / "out", str(tmp_path / "file.json"))
+
+
+def test_no_worker_comes(tmp_path, capsys, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    monkeypatch.setattr("mezikd.inference.cluster.START", 0.5)
+    with distributed.LocalCluster(n_workers=0, processes=False, protocol="tcp", dashboard_address=":0") as scheduler:
+        assert "no worker has come to tcp://" in refused(capsys, tmp_path / "out", scheduler.scheduler_address)
+
+
+SLURM = re.compile(r"(?m)^    #!/bin/bash\n(?:    .*\n)+")
+"""The script in README.md."""
+SRUN = """#!/bin/bash
+# In place of SLURM's: as many processes as --ntasks says; a line of their number in srun.txt.
+tasks=1
+while [[ $1 == --* ]]; do [[ $1 == --ntasks=* ]] && tasks=${1#--ntasks=}; shift; done
+echo "$tasks $1 $2" >> srun.txt
+for ((i = 1; i < tasks; i++)); do "$@" & done
+"$@"
+wait
+"""
+MEZIKD = """#!{python}
+import os, sys
+from mezikd.inference.cluster import cluster_workers
+with cluster_workers(sys.argv[sys.argv.index("--cluster") + 1]) as pool:
+    found = [pool.submit(os.getenv, "SLURM_JOB_ID") for _ in range(20)]
+    print(len(found), {{f.result() for f in found}}, flush=True)
+"""
+
+
+def test_the_script_for_slurm(tmp_path):
+    """As README.md has it, in a job of four tasks: as many processes, and the command finds workers without waiting."""
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    found = SLURM.search((Path(__file__).parents[2] / "README.md").read_text("utf-8"))
+    assert found is not None and "sleep" not in found[0]
+    (tmp_path / "bin").mkdir()
+    for name, text in (("srun", SRUN), ("mezikd", MEZIKD.format(python=sys.executable))):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    activate = tmp_path / ".venv" / "bin" / "activate"
+    activate.parent.mkdir(parents=True)
+    activate.write_text(f'PATH="{tmp_path}/bin:{Path(sys.executable).parent}:$PATH"')
+    job = {"SLURM_JOB_ID": "77", "SLURM_NTASKS": "4"}
+    with subprocess.Popen(
+        ["bash", "-c", textwrap.dedent(found[0])], cwd=tmp_path, env=os.environ | job, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    ) as script:  # fmt: skip
+        try:
+            assert script.stdout is not None and script.stdout.readline() == b"20 {'77'}\n"
+        finally:
+            os.killpg(script.pid, signal.SIGKILL)  # as SLURM does when the script ends
+    steps = sorted(line.split() for line in (tmp_path / "srun.txt").read_text().splitlines())
+    assert [(n, command) for n, _, command in steps] == [("1", "scheduler"), ("1", "calibrate"), ("2", "worker")]
 
 
 def test_without_the_extra(tmp_path, capsys, monkeypatch):
@@ -210,7 +262,7 @@ def test_calibration_on_two_processes_is_that_of_threads(tmp_path, monkeypatch):
             return submit(*arguments)
 
         monkeypatch.setattr(pool, "submit", watched)
-        monkeypatch.setattr(calibrate, "save_pickle", killing(calibrate.save_pickle, processes))
+        monkeypatch.setattr(tasks, "save_pickle", killing(tasks.save_pickle, processes))
         calibrate.run_calibrate(*small, tmp_path / "processes", 4, 1, 64, 100, 3.0, False, pool)
     assert read(tmp_path / "processes") == read(tmp_path / "threads")
 

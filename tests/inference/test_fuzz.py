@@ -38,15 +38,17 @@ QUICK = 25
 LONGEST = 20.0
 """CPU seconds for one case; more is a hang."""
 OPTIONS = {
-    "fit": ("--chains", "--warmup", "--draws", "--virtual-patients", "--seed", "--structure", "--tumour", "--infection", "--leave-out"),
+    "fit": ("--chains", "--warmup", "--draws", "--virtual-patients", "--seed", "--structure", "--tumour", "--infection", "--leave-out",
+            "--method", "--device"),
     "check": ("--trials", "--seed"),
-    "calibrate": ("--trials", "--seed", "--around", "--widen", "--virtual-patients", "--covariance-trials"),
-    "predict": ("--dose", "--days-on", "--cycle-days", "--rdi", "--scenarios", "--draws", "--patients", "--months", "--seed", "--structure"),
+    "calibrate": ("--trials", "--seed", "--around", "--widen", "--virtual-patients", "--covariance-trials", "--cluster"),
+    "predict": ("--dose", "--days-on", "--cycle-days", "--rdi", "--scenarios", "--draws", "--patients", "--months", "--seed", "--structure",
+                "--cluster"),
     "simulate": ("--patients", "--seed", "--arm", "--dose", "--days-on", "--cycle-days", "--rdi", "--scenarios", "--scenario", "--region",
                  "--format", "--draw"),
     "report": ("--predictions",),
-    "sensitivity": ("--draws",),
-    "compare": ("--draws",),
+    "sensitivity": ("--draws", "--cluster"),
+    "compare": ("--draws", "--cluster"),
 }  # fmt: skip
 NUMBERS = {c: fuzz.NEVER_A_NUMBER for c in ("value", "low", "high", "denominator")}
 EVIDENCE = NUMBERS | {

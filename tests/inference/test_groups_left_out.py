@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from mezikd.inference import predict, structures_run
+from mezikd.inference import groups_left_out, predict, refits, structures_run
 from mezikd.inference.commands import built_in_fit
 from mezikd.inference.likelihood import Data
 from mezikd.inference.problem import load_problem
@@ -56,17 +56,16 @@ class Exact:
 @pytest.fixture
 def made(monkeypatch):
     Exact.made = []
-    monkeypatch.setattr(structures_run, "Refitter", Exact)
-    monkeypatch.setattr(structures_run, "_groups", lambda _: np.array(["first", "second"]))
-    monkeypatch.setattr(structures_run, "_scores", lambda _, z: np.stack([-z[:, 0], FAR - z[:, 0]], axis=1))
-    monkeypatch.setattr(structures_run.posterior_file, "joint_of", lambda _: KNOWN)
+    monkeypatch.setattr(refits, "Refitter", Exact)
+    monkeypatch.setattr(groups_left_out, "groups_of", lambda _: np.array(["first", "second"]))
+    monkeypatch.setattr(groups_left_out, "scores_of", lambda _, z: np.stack([-z[:, 0], FAR - z[:, 0]], axis=1))
+    monkeypatch.setattr(groups_left_out.posterior_file, "joint_of", lambda _: KNOWN)
     return Exact.made
 
 
 def test_posteriors_between_are_sampled_until_neighbours_overlap(made, tmp_path):
-    read = SimpleNamespace(groups={"second": LeftOut(0.0, 0.9)})
-    structures_run.with_refits(fit_of("a"), read, ["second"], tmp_path)  # type: ignore[arg-type]
-    found = read.groups["second"]
+    weighted = {"a": {"second": LeftOut(0.0, 0.9)}}
+    found = groups_left_out.without_groups([fit_of("a")], weighted, ["second"], tmp_path)["a", "second"]  # type: ignore[list-item]
     assert made[0] == 0.0 and made[1] == pytest.approx(1 / 6) and len(made) >= 2
     assert found.elpd == pytest.approx(exact(FAR, 1.0), abs=max(4.0 * found.error, 0.05)) and found.trusted
 

@@ -117,9 +117,9 @@ def test_a_number_whose_weights_cannot_be_trusted_is_sampled_without(rng, rhat):
     joint = Joint(np.zeros(2), np.diag([1.0, np.sqrt(2.0)]), np.asarray(1e12))
     asked = []
 
-    def without(row, members):
-        asked.append((row, list(members)))
-        return Sampled({"mean": norm.rvs(0.0, 1.0, size=4000, random_state=rng)}, rhat)
+    def without(rows):
+        asked.extend((row, list(members)) for row, members in rows.items())
+        return {row: Sampled({"mean": norm.rvs(0.0, 1.0, size=4000, random_state=rng)}, rhat) for row in rows}
 
     plain = moves({"mean": x}, scores, joint, ("first", "second")).set_index("reported")
     table = moves({"mean": x}, scores, joint, ("first", "second"), without).set_index("reported")

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mezikd.inference import refits as refits_module
 from mezikd.inference import sensitivity_run
 from mezikd.inference.coordinates import straightened
 from mezikd.inference.importance import Normal, Weighted
@@ -74,7 +75,7 @@ def test_alternatives_are_sampled_where_weights_cannot_be_trusted(khat, rhat, mo
     problem = SimpleNamespace(
         parameters=TWO, settings=SimpleNamespace(sampler=SimpleNamespace(seed=1, max_tree_depth=3))
     )
-    monkeypatch.setattr(sensitivity_run, "Refitter", Stub)
+    monkeypatch.setattr(refits_module, "Refitter", Stub)
     monkeypatch.setattr(sensitivity_run, "ALTERNATIVES", (Alternative("theta", "0.90", {"theta": 0.90}),))
     for name, value in (("posterior_under", under), ("normal_at", None), ("prior_of", None)):
         monkeypatch.setattr(sensitivity_run, name, lambda *_, value=value: value)
@@ -107,12 +108,12 @@ def test_a_posterior_without_a_number_is_that_of_the_others(monkeypatch, tmp_pat
     problem = SimpleNamespace(
         parameters=TWO, free=TWO, settings=SimpleNamespace(sampler=SimpleNamespace(seed=1, max_tree_depth=3))
     )
-    monkeypatch.setattr(sensitivity_run, "Refitter", Stub)
+    monkeypatch.setattr(refits_module, "Refitter", Stub)
     monkeypatch.setattr(sensitivity_run, "normal_at", lambda *given: given[1:])
     refits = sensitivity_run.SampledPosteriors(problem, tmp_path)  # type: ignore[arg-type]
     members, start = np.array([False, True, False]), np.array([0.3, -0.2])
     for _ in range(2):
-        found = refits.without(program, start, "deaths/kd/all", members)
+        found = refits.without(program, start, {"deaths/kd/all": members})["deaths/kd/all"]
     ((asked, near, name),) = made
     assert name == "without_deaths_kd_all" and found.max_rhat == 1.02
     np.testing.assert_array_equal(found.values["q"], np.full(400, 10.0))

@@ -135,7 +135,7 @@ def read_only_posterior(monkeypatch):
     from types import ModuleType
 
     fake = ModuleType("predict")
-    fake.run_predict = lambda posterior, source, out, structure: resolve(source, FITTED)  # type: ignore[attr-defined]
+    fake.run_predict = lambda posterior, source, *_: resolve(source, FITTED)  # type: ignore[attr-defined]
     monkeypatch.setitem(__import__("sys").modules, "mezikd.inference.predict", fake)
 
 

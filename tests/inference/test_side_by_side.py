@@ -66,6 +66,22 @@ def test_draws_are_of_the_target(sampled):
     assert sampled.draws.diverging.mean() < 0.01
 
 
+def rough_densities(z, on):
+    """Another density: shifted by a fifth of an SD and wavy."""
+    return log_densities(z - jnp.asarray([0.3, 0.15, 0.1, 0.0, 0.0]), on) + 0.1 * jnp.sin(3.0 * z[:, 0])
+
+
+def test_draws_are_of_the_density_wanted_along_trajectories_of_another(tmp_path):
+    """The other one's means lie at least ten Monte Carlo errors away."""
+    corrected = SideBySide(log_densities, CHAINS, 5, 4, ON, rough_densities)
+    draws = sample_side_by_side(corrected, settings(), SCALE, ON, tmp_path, SILENT).draws
+    error = az.mcse(xr.Dataset({"z": (("chain", "draw", "i"), draws.z)}))["z"].to_numpy()
+    off = np.abs(draws.z.reshape(-1, 5).mean(axis=0)[:4] - [*MEAN, 0.0])
+    assert (off < 4.0 * error[:4]).all() and (error[:3] < [0.03, 0.015, 0.01]).all()
+    np.testing.assert_allclose(draws.log_density[0], log_densities(draws.z[0], 1.0), rtol=1e-9, atol=1e-9)
+    assert 0.5 < draws.accept.mean() < 0.95
+
+
 def test_energy_is_kept_to_second_order_in_the_step(sampler):
     """One trajectory time, three steps: the acceptance error falls as the step's square, as only leapfrog's does."""
     u = np.random.default_rng(5).standard_normal((CHAINS, 5)) * 0.3

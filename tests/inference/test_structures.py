@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from arviz_stats.utils import ELPDDataLOO
-from mezikd.inference import commands, mixture, structures, structures_run
+from mezikd.inference import commands, groups_left_out, mixture, refits, structures
 from mezikd.inference.bridge import level
 from mezikd.inference.commands import BAD_INPUT, built_in_fit
 from mezikd.inference.errors import InputError
@@ -138,18 +138,18 @@ def test_groups_are_fitted_again_once(monkeypatch, tmp_path):
     tree = {"unconstrained_posterior": {"z": np.random.default_rng(1).normal(size=(2, 8, 2))}}
     problem = SimpleNamespace(target=target, settings=settings)
     fit = SimpleNamespace(name="arrest", problem=problem, tree=tree, max_rhat=1.0)
-    monkeypatch.setattr(structures_run, "Refitter", Stub)
-    monkeypatch.setattr(structures_run, "_groups", lambda _: np.array(["a", "b", "b"]))
-    monkeypatch.setattr(structures_run, "_scores", lambda _, z: np.zeros((len(z), 3)))
+    monkeypatch.setattr(refits, "Refitter", Stub)
+    monkeypatch.setattr(groups_left_out, "groups_of", lambda _: np.array(["a", "b", "b"]))
+    monkeypatch.setattr(groups_left_out, "scores_of", lambda _, z: np.zeros((len(z), 3)))
     monkeypatch.setattr(
-        structures_run.posterior_file, "joint_of", lambda _: Joint(np.zeros(3), np.eye(3), np.asarray(1e12))
+        groups_left_out.posterior_file, "joint_of", lambda _: Joint(np.zeros(3), np.eye(3), np.asarray(1e12))
     )
     for _ in range(2):
-        read = SimpleNamespace(groups={"a": LeftOut(-1.0, 0.3), "b": LeftOut(-2.0, 0.9)})
-        structures_run.with_refits(fit, read, ["b"], tmp_path)  # type: ignore[arg-type]
+        weighted = {"arrest": {"a": LeftOut(-1.0, 0.3), "b": LeftOut(-2.0, 0.9)}}
+        found = groups_left_out.without_groups([fit], weighted, ["b"], tmp_path)  # type: ignore[list-item]
         np.testing.assert_array_equal(made, [np.diag([1.0, 0.0, 0.0])])
-        assert read.groups["a"] == LeftOut(-1.0, 0.3)
-        assert np.isnan(read.groups["b"].khat) and read.groups["b"].rhat == 1.01 and read.groups["b"].trusted
+        part = found.pop(("arrest", "b"))
+        assert np.isnan(part.khat) and part.rhat == 1.01 and part.trusted and not found
 
 
 # Stacking
