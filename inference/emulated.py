@@ -19,20 +19,22 @@ from jaxtyping import Array, Float
 from rich.console import Console
 
 from .coordinates import prior_scaled
-from .emulator import Emulator, fitted
+from .emulator import Emulator, doubt_of, emulated_log_likelihood, fitted
 from .files import load_pickle, save_pickle
 from .gauss_newton import as_rows, normal_approximation
+from .importance import Normal
 from .joint_covariance import joined
-from .likelihood import Data, Target, whitened_log_likelihood
+from .likelihood import Data, Target
+from .mode import CORES
 from .observed import Observed
 from .processor import compiler_options
 from .sampler import BLOCK, Geometry, Jittered, LogDensity, Sampler, SamplerSettings, in_background
 from .sampling import Sampled, sample
 
-FIRST_POINTS, POINTS, ROUNDS = 2000, 1500, 2
+FIRST_POINTS, POINTS, ROUNDS = 2000, 2000, 2
 """Points of the normal approximation, and those of each round after it."""
-WIDER = 1.1
-"""SDs of the normal approximation over which the first points are spread: its tails are too thin."""
+WIDER = 1.15
+"""How much farther out the first points and half of those of each round are: far out the emulator is worst."""
 CHAINS, WARMUP, EXPLORED_DEPTH = 4, 75, 5
 """Of NUTS on the emulated posterior."""
 JITTERED = Jittered(0.8, 2.4, 4)
@@ -55,9 +57,8 @@ def emulated_log_density(target: Target) -> LogDensity:
     """Return the log-density of the emulated scores at the sampler's coordinates x, up to a constant."""
 
     def density(x, given: Emulated):
-        scores = given.emulator.scores(given.root @ (x - given.centre))
-        prior = target.log_prior(prior_scaled(x, target.parameters), given.data)
-        return whitened_log_likelihood(scores, given.data.joint) + prior
+        u, prior = given.root @ (x - given.centre), target.log_prior(prior_scaled(x, target.parameters), given.data)
+        return emulated_log_likelihood(given.emulator, u, given.data.joint) + prior
 
     return density
 
@@ -77,7 +78,7 @@ class EmulatedSampler:
     def __init__(self, target: Target, settings: SamplerSettings):
         n, s = sum(not p.fixed for p in target.parameters), len(target.kept)
         along, single = emulated_log_density(target), target.in_single()
-        blank = Emulator(jnp.zeros(s), jnp.zeros((s, n)), jnp.zeros((s, n, n)))
+        blank = Emulator(jnp.zeros(s), jnp.zeros((s, n)), jnp.zeros((s, n, n)), jnp.zeros(s))
         given = Emulated(target.data, jnp.zeros(n), jnp.eye(n), blank)
 
         def scores(x, data: Data):
@@ -92,7 +93,12 @@ class EmulatedSampler:
         self._explorer = in_background(Sampler, along, n, given, explored)
         self._gradient = jax.jit(jax.value_and_grad(along), compiler_options=compiler_options())
         self._compiled = jax.jit(scores, compiler_options=compiler_options()).lower(jnp.zeros(n), target.data).compile()
-        self._target, self.settings = target, settings
+        self._target, self.settings, self.at_once = target, settings, min(settings.chains, CORES)
+
+    def wait(self) -> None:
+        """Return when the samplers are compiled."""
+        for future in (self._sampler, self._explorer):
+            future.result()
 
     def _scores(self, x: np.ndarray, data: Data) -> np.ndarray:
         """Return the whitened scores at the sampler's coordinates ``x``, computed in float32."""
@@ -101,12 +107,11 @@ class EmulatedSampler:
     def geometry(self, covariance_trials: int | None) -> tuple[Geometry, int]:
         """Return the normal approximation, with what the log-density is given, and how often the scores were computed.
 
-        As ``pipeline.find_geometry``: with ``covariance_trials``, trials simulated at the mode with the numbers as if
-        independent give their joint law, and the mode with that is found from there.
+        As ``methods.Method``.
         """
         target, data = self._target, self._target.data
-        found = normal_approximation(self._scores, target, data, np.zeros(sum(not p.fixed for p in target.parameters)))
-        computed = found.computed
+        start = np.zeros(sum(not p.fixed for p in target.parameters))
+        found, computed = normal_approximation(self._scores, target, data, start)
         if covariance_trials is not None:
             x = found.centre
 
@@ -115,9 +120,9 @@ class EmulatedSampler:
 
             at = np.asarray(prior_scaled(x, target.parameters))
             data = joined(target, data, of_trial, at, covariance_trials, self.settings.seed)
-            found = normal_approximation(self._scores, target, data, x)
-            computed += covariance_trials + found.computed
-        return Geometry(jnp.asarray(found.centre), jnp.asarray(found.whiten), data), computed
+            found, more = normal_approximation(self._scores, target, data, x)
+            computed += covariance_trials + more
+        return Geometry(jnp.asarray(found.centre), jnp.asarray(found.root), data), computed
 
     def draws(self, geometry: Geometry, work: Path, kept_as: Callable[[np.ndarray], Any], console: Console) -> Sampled:
         """Return the kept draws of every chain, as ``sampling.sample``; ``geometry`` is the normal approximation.
@@ -141,27 +146,31 @@ class EmulatedSampler:
 
     def _trained(self, geometry: Geometry, work: Path, console: Console) -> tuple[Geometry, int]:
         """Return the geometry of the emulated posterior, whose data have the emulator, and the points it took."""
-        data, centre, whiten = geometry.data, np.asarray(geometry.centre), np.asarray(geometry.whiten)
+        data, at = geometry.data, Normal(np.asarray(geometry.centre), np.asarray(geometry.whiten))
         rng = np.random.default_rng([self.settings.seed, 11])
-        x = centre + WIDER * rng.standard_normal((FIRST_POINTS, len(centre))) @ whiten.T
-        points = self._round(x, data, work / "points0.pickle")
+        u, doubt = WIDER * rng.standard_normal((FIRST_POINTS, len(at.centre))), np.zeros(len(self._target.kept))
+        points = self._computed(at.centre + u @ at.root.T, data, work / "points0.pickle")
         for k in range(ROUNDS):
-            given = given_by(points, data, centre, whiten)
+            given = given_by(points, data, at, doubt)
             place = work / f"emulated{k}"
             place.mkdir(exist_ok=True)
-            near = Geometry(jnp.asarray(centre), jnp.asarray(whiten), given)
-            drawn = sample(self._explorer.result(), near, self._slope(given), place, np.asarray, QUIET).draws
-            x = drawn.z.reshape(-1, len(centre))
-            centre, whiten = x.mean(axis=0), np.linalg.cholesky(np.cov(x.T))
-            new = self._round(x, data, work / f"points{k + 1}.pickle")
-            gap = whitened_log_likelihood(new.scores, data.joint) - np.asarray(emulated_at(given, x))
-            console.print(f"emulator of {len(points.x)} points: its log-density is off by {gap.std():.2f} (SD)")
+            near = Geometry(jnp.asarray(at.centre), jnp.asarray(at.root), given)
+            x = sample(self._explorer.result(), near, self._slope(given), place, np.asarray, QUIET).draws.z
+            x = x.reshape(-1, len(at.centre))
+            at = Normal(x.mean(axis=0), np.linalg.cholesky(np.cov(x.T)))
+            x[::2] += (WIDER - 1.0) * (x[::2] - at.centre)
+            new = self._computed(x, data, work / f"points{k + 1}.pickle")
+            u = (x - np.asarray(given.centre)) @ np.asarray(given.root).T
+            doubt = doubt_of(given.emulator, u, new.scores)
+            console.print(
+                f"emulator of {len(points.x)} points: its scores are off by {np.sqrt(doubt.mean()):.2f} (SD, of about 1)"
+            )
             points = Points(*(np.concatenate(pair) for pair in zip(points, new, strict=True)))
-        given = given_by(points, data, centre, whiten)
-        return Geometry(jnp.asarray(centre), jnp.asarray(whiten), given), len(points.x)
+        given = given_by(points, data, at, doubt)
+        return Geometry(jnp.asarray(at.centre), jnp.asarray(at.root), given), len(points.x)
 
-    def _round(self, x: np.ndarray, data: Data, file: Path) -> Points:
-        """Return the points of a round, from ``file`` if it was done."""
+    def _computed(self, x: np.ndarray, data: Data, file: Path) -> Points:
+        """Return the scores at the rows of ``x``, or what is in ``file`` if they have been computed."""
         points = load_pickle(file)
         if points is None:
             points = Points(x, as_rows(self._scores, x, data))
@@ -169,13 +178,8 @@ class EmulatedSampler:
         return points
 
 
-def given_by(points: Points, data: Data, centre: np.ndarray, whiten: np.ndarray) -> Emulated:
-    """Return what the emulated log-density is given, fitted to ``points`` in the coordinates of ``centre`` and ``whiten``."""
-    root = np.linalg.inv(whiten)
-    return Emulated(data, jnp.asarray(centre), jnp.asarray(root), fitted((points.x - centre) @ root.T, points.scores))
-
-
-def emulated_at(given: Emulated, x: np.ndarray):
-    """Return the emulated log-likelihood at the rows of ``x``."""
-    scores = jax.vmap(lambda row: given.emulator.scores(given.root @ (row - given.centre)))(jnp.asarray(x))
-    return whitened_log_likelihood(scores, given.data.joint)
+def given_by(points: Points, data: Data, at: Normal, doubt: np.ndarray) -> Emulated:
+    """Return what the emulated log-density is given, fitted to ``points`` in coordinates in which ``at`` is standard normal."""
+    root = np.linalg.inv(at.root)
+    emulator = fitted((points.x - at.centre) @ root.T, points.scores, doubt)
+    return Emulated(data, jnp.asarray(at.centre), jnp.asarray(root), emulator)

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from .coordinates import prior_scaled
+from .importance import Normal
 from .likelihood import Data, Target, whitened_log_likelihood
 from .mode import CORES, root_of_inverse
 from .workers import workers
@@ -28,16 +29,6 @@ MOST_STEPS = 40
 SMALLEST_GAIN = 1e-3
 BOUND = 6.0
 """Prior SDs within which the mode is sought."""
-
-
-class Normal(NamedTuple):
-    """Normal approximation in the sampler's coordinates."""
-
-    centre: np.ndarray
-    whiten: np.ndarray
-    """Maps standard normal coordinates to x - centre."""
-    computed: int
-    """Scores computed."""
 
 
 class _Around(NamedTuple):
@@ -57,8 +48,11 @@ def slopes(scores: Scores, x: np.ndarray, data: Data) -> np.ndarray:
         return np.stack(list(pool.map(column, STEP * np.eye(len(x)))), axis=1)
 
 
-def normal_approximation(scores: Scores, target: Target, data: Data, start: np.ndarray) -> Normal:
-    """Return the normal approximation at the mode that ``start`` leads to; steps are damped until they gain."""
+def normal_approximation(scores: Scores, target: Target, data: Data, start: np.ndarray) -> tuple[Normal, int]:
+    """Return the normal approximation at the mode that ``start`` leads to, and how often scores were computed.
+
+    Steps are damped until they gain.
+    """
     prior = jax.jit(lambda x: target.log_prior(prior_scaled(x, target.parameters), data))
     prior_slope, prior_curvature = jax.jit(jax.grad(prior)), jax.jit(jax.hessian(prior))
 
@@ -89,7 +83,7 @@ def normal_approximation(scores: Scores, target: Target, data: Data, start: np.n
         at, damping, computed = around(x, w), damping / 10.0 if damping > 0.1 else 0.0, computed + 2 * len(x)
         if gain < SMALLEST_GAIN:
             break
-    return Normal(x, root_of_inverse(at.curvature), computed + 2 * len(x))
+    return Normal(x, root_of_inverse(at.curvature)), computed + 2 * len(x)
 
 
 def as_rows(scores: Scores, x: np.ndarray, data: Data) -> np.ndarray:

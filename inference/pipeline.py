@@ -3,11 +3,9 @@
 import json
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from threading import Lock
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +17,16 @@ from . import check, figures, posterior_file, summary
 from .coordinates import prior_scaled
 from .devices import patients_mesh
 from .diagnostics import diagnose
+from .errors import input_error
 from .files import load_pickle, save_pickle
-from .joint_covariance import joined, score_function
 from .likelihood import Data, Target
-from .methods import compiled_sampler, draws_of
-from .mode import CORES, find_mode, laplace
+from .methods import method_of
+from .mode import CORES
 from .places import POSTERIOR
 from .problem import Problem, load_problem
-from .processor import compiler_options, keep_memory, keep_programs
+from .processor import keep_memory, keep_programs
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
-from .sampler import Geometry, SamplerSettings, in_background
+from .sampler import SamplerSettings
 from .workers import workers
 
 PREDICTIVE_DRAWS = 400
@@ -42,40 +40,6 @@ def _fingerprint(problem: Problem) -> str:
         "versions": posterior_file.versions(),
     }
     return json.dumps(inputs, sort_keys=True)
-
-
-class SingleGradient:
-    """Compiled value and gradient of the log-density in the sampler's coordinates, counted; in float32 (precision.py)."""
-
-    def __init__(self, target: Target):
-        function = jax.value_and_grad(target.in_single().sampled_log_density)
-        self._function = jax.jit(function, compiler_options=compiler_options())
-        self.data = target.data
-        self.calls = 0
-        # Two programs that begin in another order on each of several devices wait for each other for ever.
-        self._alone = nullcontext() if target.over is None else Lock()
-
-    def __call__(self, z: np.ndarray) -> tuple[float, np.ndarray]:
-        self.calls += 1
-        with self._alone:
-            value, slope = self._function(z, self.data)
-            return float(value), np.asarray(slope)
-
-
-def find_geometry(problem: Problem, gradient: SingleGradient) -> Geometry:
-    """Return the Laplace approximation, with what the log-density is given.
-
-    Mode with the numbers as if independent, trials simulated there, mode and curvature with their joint law.
-    """
-    n, target, s = len(problem.free), problem.target, problem.settings
-    rng = np.random.default_rng([s.sampler.seed, 1])
-    starts = np.stack([np.zeros(n), 0.5 * rng.standard_normal(n)])
-    z, _, _ = find_mode(gradient, starts)
-    if s.likelihood.covariance == "simulated":
-        at, trials = np.asarray(prior_scaled(z, problem.parameters)), s.likelihood.covariance_trials
-        gradient.data = joined(target, gradient.data, score_function(target), at, trials, s.sampler.seed)
-    mode = laplace(gradient, z[None])
-    return Geometry(jnp.asarray(mode.z), jnp.asarray(mode.whiten), gradient.data)
 
 
 def _pointwise(target: Target, z: np.ndarray, data: Data) -> dict[str, np.ndarray]:
@@ -102,37 +66,40 @@ def run_fit(
     work, s = out / UNFINISHED, problem.settings.sampler
     if resumes:
         console.print(f"going on with the unfinished fit in {out} (--restart begins anew)")
-    settings, side_by_side = SamplerSettings(**s.model_dump(exclude={"method"})), s.method == "side_by_side"
+    settings = SamplerSettings(**s.model_dump(exclude={"method"}))
     console.print(f"{problem.settings.study.name}: {len(problem.evidence.fit)} reported numbers fitted, "
                   f"{len(problem.free)} parameters, {problem.settings.patients.mezikd} virtual patients")  # fmt: skip
     target, mesh = problem.target, patients_mesh(devices, min(problem.target.mezikd.size, problem.target.kd.size))
+    if mesh is not None and s.method == "emulated":
+        remedy = "give --method nuts or side_by_side"
+        raise input_error(
+            "--device", f"{devices} devices for one program, but emulated computes a program a core", remedy
+        )
     if mesh is not None:
         console.print(f"virtual patients spread over {mesh.size} devices")
-    sampled_target = replace(target, over=mesh)
-    future = in_background(compiled_sampler, sampled_target, settings, side_by_side)
-    gradient = SingleGradient(sampled_target)
+    method = method_of(replace(target, over=mesh), settings, s.method)
     saved = load_pickle(work / "geometry.pickle")
     if saved is None:
+        likelihood = problem.settings.likelihood
+        trials = likelihood.covariance_trials if likelihood.covariance == "simulated" else None
         with console.status("mode, simulated trials, curvature"):
-            saved = (jax.tree.map(np.asarray, find_geometry(problem, gradient)), gradient.calls)
+            there, mode_gradients = method.geometry(trials)
+        saved = (jax.tree.map(np.asarray, there), mode_gradients)
         save_pickle(work / "geometry.pickle", saved)
     geometry, mode_gradients = jax.tree.map(jnp.asarray, saved[0]), saved[1]
     console.print(f"{time.perf_counter() - begin:.0f} s: posterior mode and its curvature")
     with console.status("compiling the sampler"):
-        sampler = future.result()
+        method.wait()
     console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
-    gradient.data = geometry.data
     kept_as = partial(prior_scaled, parameters=problem.parameters)
-    # Chains whose programs span several devices would wait for each other.
-    at_once = 1 if side_by_side or mesh is not None else min(s.chains, CORES)
-    sampled = draws_of(sampler, settings, geometry, gradient, work, kept_as, console, at_once)
+    sampled = method.draws(geometry, work, kept_as, console)
     stacked, gradients = sampled.draws, sampled.gradients
     diagnostics = diagnose(
         posterior_file.natural_dataset(stacked.z, problem),
         stacked.energy,
         stacked.diverging,
         seconds=0.0,
-        gradient_ms=1e3 * sampled.seconds * at_once / max(gradients, 1),
+        gradient_ms=1e3 * sampled.seconds * method.at_once / max(gradients, 1),
         gradients=gradients + mode_gradients,
         virtual_patients=problem.settings.patients.mezikd,
         device=posterior_file.device_name(),

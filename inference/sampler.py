@@ -146,14 +146,16 @@ class Sampler:
             if jittered is None:
                 return sample(nuts, (geometry,), {})
 
+            shortest, longest, moves = jittered
+
             def move(now, _):
-                luck = jax.random.fold_in(now.rng_key, 1)
-                length = jax.random.uniform(luck, (), float, jittered.shortest, jittered.longest)
+                # numpyro splits the key into three, which are those folded with 0, 1 and 2: momenta come from the second.
+                length = jax.random.uniform(jax.random.fold_in(now.rng_key, 3), (), float, shortest, longest)
                 new = sample(now._replace(trajectory_length=length), (geometry,), {})
                 new = new._replace(trajectory_length=now.trajectory_length)
                 return new, (new.num_steps, new.accept_prob, new.diverging)
 
-            new, (steps, accept, diverging) = jax.lax.scan(move, nuts, None, length=jittered.moves)
+            new, (steps, accept, diverging) = jax.lax.scan(move, nuts, None, length=moves)
             return new._replace(num_steps=steps.sum(), accept_prob=accept.mean(), diverging=diverging.any())
 
         def settled(old: State, new, geometry: Geometry) -> tuple[State, jax.Array]:

@@ -48,7 +48,7 @@ def sample(
 ) -> Sampled:
     """Return the kept draws of every chain; ``kept_as`` turns the sampler's coordinates into those that are kept.
 
-    ``at_once`` chains run side by side.
+    ``at_once`` chains run side by side; with ``refine`` the pilot's draws give better coordinates than ``geometry``.
 
     While R-hat or an effective sample size misses the gate, all chains go on by MORE_BLOCKS, up to ``more_draws`` further
     draws each: the same chains, nothing dropped. Blocks are saved in ``work`` as they come, so an interrupted run goes on.

@@ -240,11 +240,12 @@ class Sampling(Section):
 
 
 class Sampler(Sampling):
-    """NUTS, or chains side by side."""
+    """NUTS, HMC along an emulator, or chains side by side."""
 
-    method: Literal["nuts", "side_by_side"] = Field(
+    method: Literal["nuts", "emulated", "side_by_side"] = Field(
         default="nuts",
-        description='"nuts", or "side_by_side": many chains in one program, trajectories of one length, for a GPU',
+        description='"nuts", "emulated" (trajectories along an emulator, accepted by the model: several times faster on a '
+        'CPU), or "side_by_side" (many chains in one program, trajectories of one length, for a GPU)',
     )
 
 
