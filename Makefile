@@ -1,10 +1,10 @@
 # From a fresh clone with Python >= 3.12: `make fit`, `make test`. Another interpreter: make fit PYTHON=python3.13
 # A finished fit is never overwritten: `mezikd fit` refuses its folder. A second one: make fit OUT=runs/second
-# Options of the command: make fit OUT=runs/short ARGS="--chains 2 --draws 100"
+# Options of the command: make fit OUT=runs/short ARGS="--chains 2 --draws 100"; ARGS= gives the draws of fits/successor2 (NUTS)
 
 PYTHON ?= python3
 OUT ?= runs/successor2
-ARGS ?=
+ARGS ?= --method emulated --draws 600
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -23,6 +23,7 @@ class Diagnostics:
     gradient_ms: float
     """Wall time of one gradient of one chain, all cores busy."""
     gradients: int
+    """With method "emulated" both tell of computations of the model without gradient."""
     virtual_patients: int
     device: str
     gate: str

@@ -119,6 +119,13 @@ def _outside(table: pd.DataFrame) -> list[str]:
     return lines or ["None."]
 
 
+def _effort(d: Diagnostics, method: str) -> str:
+    """Return in words what sampling took."""
+    if method == "emulated":
+        return f"{d.gradients} computations of the model, without gradient; {d.mean_steps:.1f} steps along its emulator a draw"
+    return f"{d.gradients} gradients of {d.gradient_ms:.1f} ms a chain, {d.mean_steps:.1f} a draw"
+
+
 def summary_text(
     problem: Problem, d: Diagnostics, parameters: pd.DataFrame, table: pd.DataFrame, error: pd.DataFrame
 ) -> str:
@@ -146,8 +153,7 @@ def summary_text(
             f"R-hat at most {d.max_rhat:.4f} ({d.worst_parameter}); smallest effective sample size {d.min_ess_bulk:.0f} "
             f"(bulk), {d.min_ess_tail:.0f} (tail) of {d.chains} x {d.draws} draws; divergences {d.divergences}; "
             f"E-BFMI at least {d.ebfmi_min:.2f}.",
-            f"{d.gradients} gradients of {d.gradient_ms:.1f} ms a chain, {d.mean_steps:.1f} a draw; {d.seconds:.0f} s in "
-            f"all on {d.device}.",
+            f"{_effort(d, s.sampler.method)}; {d.seconds:.0f} s in all on {d.device}.",
             "",
             "## Reported numbers inside their 90 % predictive interval",
             "",
