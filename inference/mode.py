@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""Of this process: a batch system gives it some of the machine's."""
 Gradient = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """z -> (log-density, gradient)."""
 

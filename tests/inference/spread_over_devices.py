@@ -86,6 +86,7 @@ def draws() -> dict[str, Any]:
                     sampler, settings, geometry, gradient, Path(work), np.asarray, Console(quiet=True), 1
                 ).draws.z
             found[f"{method} {name}"] = z.tolist()
+            found[f"{method} {name} devices"] = len(slope(np.zeros(2), 1.0)[0].devices())
     return found
 
 

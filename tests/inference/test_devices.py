@@ -1,6 +1,7 @@
 """--device: what is asked for is used, or refused in one line; patients spread over devices change no result."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,12 @@ else:
     assert "JAX finds no GPU" in on_gpu and on_gpu.count("\n") == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no such call on this system")
+def test_cores_are_those_that_a_batch_system_gives():
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from mezikd.inference.mode import CORES; print(CORES)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
+
+
 def spread(what: str) -> dict:
     """Return what spread_over_devices.py finds."""
     script = str(Path(__file__).with_name("spread_over_devices.py"))
@@ -59,6 +66,7 @@ def test_draws_over_devices_are_those_on_one():
     for method in ("nuts", "side_by_side"):
         one, over = (np.array(found[f"{method} {name}"]) for name in ("one", "spread"))
         assert one.shape == (2, 50, 2) and one.std() > 0.1
+        assert found[f"{method} one devices"] == 1 and found[f"{method} spread devices"] == 4
         np.testing.assert_allclose(over[:, :10], one[:, :10], rtol=1e-6, atol=1e-8)
 
 
