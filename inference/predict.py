@@ -57,11 +57,12 @@ def predict_structures(
     Programs run side by side: each compiles on a core of its own.
     """
     found = programs(structures)
+    gcsf = any(s.scenario.gcsf.policy != "none" for s in request.scenarios)
     first = np.cumsum([0, *(len(next(iter(theta.values()))) for _, theta in found)])
 
     def part(i: int) -> Predicted:
         form, theta = found[i]
-        return predict(theta, form, request.scenarios, request.reference, request.prediction, done, int(first[i]))
+        return predict(theta, form._replace(gcsf=gcsf), request.scenarios, request.reference, request.prediction, done, int(first[i]))
 
     with workers(len(found)) as pool:
         return together(list(pool.map(part, range(len(found)))))

@@ -17,7 +17,7 @@ from mezikd.model import exact
 from mezikd.model.gcsf import support_draws
 from mezikd.model.parameters import Parameter, natural
 from mezikd.model.patients import EFFECTS
-from mezikd.model.plan import Plan, plan_of
+from mezikd.model.plan import DRUG_AND_GCSF, Plan, plan_of
 from mezikd.model.regimen import DAYS_PER_MONTH
 from mezikd.model.scenario import Scenario
 
@@ -79,7 +79,7 @@ class Simulator:
 
     def __init__(self, theta: Theta, form: exact.Form, settings: Prediction):
         self._settings, self._theta, self.draws = settings, theta, len(next(iter(theta.values())))
-        self._simulate = simulator(form)
+        self._form, self._simulate = form, simulator(form)
 
     def batch(self, begin: int, first: int = 0) -> "Batch":
         """Return the batch of draws from ``begin`` on.
@@ -98,7 +98,12 @@ class Simulator:
         return Batch(theta, np.stack(effects), keys, min(size, self.draws - begin))
 
     def histories(self, batch: "Batch", plan: Plan, region: np.ndarray) -> exact.History:
-        """Return the histories of one scenario; numpy arrays, shape ``(draws, patients)``."""
+        """Return the histories of one scenario; numpy arrays, shape ``(draws, patients)``.
+
+        Raises ``ValueError`` where the plan gives G-CSF and the program was compiled without.
+        """
+        if plan.mode == DRUG_AND_GCSF and not self._form.gcsf:
+            raise ValueError("a plan with G-CSF in a program without it")
         out = self._simulate(exact.Batch(batch.theta, batch.effects, region, batch.keys), plan)
         return jax.tree.map(lambda x: np.asarray(x)[: batch.size], out)
 

@@ -33,3 +33,5 @@ class Form(NamedTuple):
     follow_up: FollowUp = "horizon"
     record: bool = False
     """Whether the course behind the history is returned too."""
+    gcsf: bool = True
+    """Whether a plan may give G-CSF; without, there is less to compile, and such a plan must not be asked for."""

@@ -1,7 +1,7 @@
 """The days of one week of each patient: doses and G-CSF in, ANC, arrest and tumour block out.
 
 What a plan can bring is known before it starts, so the days compute no more than that: nothing without drug, no G-CSF
-without a policy. The choice is made at run time: all three are in the compiled program.
+without a policy. The choice is made at run time: all are in the compiled program, but G-CSF only where it was asked for.
 """
 
 from typing import Any, NamedTuple
@@ -30,10 +30,12 @@ class Model(NamedTuple):
     relaxation: gcsf.Relaxation
     precision: Float[Array, "patients"]
     """1 / log SD of a count's error."""
+    gcsf: bool
+    """Whether a plan may give G-CSF (batch.Form)."""
 
 
-def model_of(theta, ind: Individuals, structure, steps: int) -> Model:
-    """Return what the days of these patients need at ``steps`` integration steps a day."""
+def model_of(theta, ind: Individuals, structure, steps: int, gcsf_too: bool = True) -> Model:
+    """Return what the days of these patients need at ``steps`` integration steps a day, with G-CSF if ``gcsf_too``."""
     return Model(
         theta,
         ind,
@@ -42,6 +44,7 @@ def model_of(theta, ind: Individuals, structure, steps: int) -> Model:
         steps,
         gcsf.relaxation(theta),
         1.0 / theta["sigma_anc"],
+        gcsf_too,
     )
 
 
@@ -69,7 +72,7 @@ def week(model: Model, mode, state, strength, doses, supported) -> Week:
 
     ``mode`` is one of plan.NO_DRUG, DRUG and DRUG_AND_GCSF.
     """
-    theta, ind, constants, structure, steps, relaxation, precision = model
+    theta, ind, constants, structure, steps, relaxation, precision, gcsf_too = model
     patients = strength.shape[0]
 
     def finished(state, strength, blood, arrest, total):
@@ -106,4 +109,5 @@ def week(model: Model, mode, state, strength, doses, supported) -> Week:
         (state, strength, total), out = jax.lax.scan(one_day, start, (doses, supported))
         return finished(state, strength, *out, total)
 
-    return jax.lax.switch(mode, (without_drug, with_drug, with_both), state, strength, doses, supported)
+    ways = (without_drug, with_drug, with_both) if gcsf_too else (without_drug, with_drug)
+    return jax.lax.switch(mode, ways, state, strength, doses, supported)

@@ -42,7 +42,7 @@ def simulate_batch(batch: Batch, plan: Plan, form: Form = Form()) -> History | t
     calendar = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), calendar)
 
     def of_patients(person: weekly.Person) -> Model:
-        return model_of(person.theta, person.individual, structure, form.steps)
+        return model_of(person.theta, person.individual, structure, form.steps, form.gcsf)
 
     def whole(person, state, first, until):
         model = of_patients(person)
