@@ -62,7 +62,15 @@ def predict_structures(
 
     def part(i: int) -> Predicted:
         form, theta = found[i]
-        return predict(theta, form._replace(gcsf=gcsf), request.scenarios, request.reference, request.prediction, done, int(first[i]))
+        return predict(
+            theta,
+            form._replace(gcsf=gcsf),
+            request.scenarios,
+            request.reference,
+            request.prediction,
+            done,
+            int(first[i]),
+        )
 
     with workers(len(found)) as pool:
         return together(list(pool.map(part, range(len(found)))))

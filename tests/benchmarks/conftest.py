@@ -24,6 +24,9 @@ class Table:
 
     def __init__(self):
         self.rows: dict[tuple[str, ...], dict[str, str]] = {}
+        if RESULTS.exists():
+            with RESULTS.open(newline="") as file:
+                self.rows = {(r["case"], r["size"], r["other"]): r for r in csv.DictReader(file)}
 
     def add(
         self,
@@ -38,7 +41,7 @@ class Table:
         note: str = "",
         also: str = "",
     ) -> None:
-        """Add a row; ``ratio`` is that of the CPU times unless given, ``also`` a further version."""
+        """Add a row to the file; ``ratio`` is that of the CPU times unless given, ``also`` a further version."""
 
         def digits(x: float | None) -> str:
             return "" if x is None else f"{x:.0f}" if abs(x) >= 1000 else f"{x:.4g}"
@@ -57,18 +60,13 @@ class Table:
             "\n  " + ", ".join(f"{k} {v}" for k, v in row.items() if v and k not in ("hardware", "versions")),
             flush=True,
         )
+        with RESULTS.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows.values())
 
 
 @pytest.fixture(scope="session")
-def table():
+def table() -> Table:
     """Rows of this run; those of other cases and sizes stay as they were."""
-    made = Table()
-    yield made
-    kept = {}
-    if RESULTS.exists():
-        with RESULTS.open(newline="") as file:
-            kept = {(r["case"], r["size"], r["other"]): r for r in csv.DictReader(file)}
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows((kept | made.rows).values())
+    return Table()

@@ -13,6 +13,7 @@ from mezikd.inference.problem import load_problem
 from mezikd.inference.refits import Refit
 from mezikd.inference.sensitivity import ALTERNATIVES, _with_centres, prior_of
 from mezikd.inference.structures import GROUPS, LeftOut, comparison_table, refitted
+from mezikd.model.exact import Form
 from scipy.stats import norm
 from test_bridge import KNOWN, PRIOR_SD, SECOND, drawn, exact
 
@@ -135,7 +136,7 @@ def test_programs_share_no_draw_numbers(monkeypatch):
         numbers.extend(range(first, first + len(theta["a"])))
         return pd.NA
 
-    monkeypatch.setattr(predict, "programs", lambda _: [(None, {"a": np.zeros(3)}), (None, {"a": np.zeros(5)})])
+    monkeypatch.setattr(predict, "programs", lambda _: [(Form(), {"a": np.zeros(3)}), (Form(), {"a": np.zeros(5)})])
     monkeypatch.setattr(predict, "predict", stub)
     monkeypatch.setattr(predict, "together", lambda parts: parts)
     predict.predict_structures(SimpleNamespace(scenarios=(), reference="", prediction=None), ())  # type: ignore[arg-type]

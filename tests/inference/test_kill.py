@@ -81,9 +81,8 @@ def same(one: Path, two: Path) -> bool:
 
 def changes(out: Path) -> int:
     """Return a number that changes whenever a file in the folder is written."""
-    return hash(
-        tuple(sorted((p.name, p.stat().st_mtime_ns) for p in out.rglob("*") if p.is_file() and p.suffix != ".part"))
-    )
+    files = (f for folder in (out, out / UNFINISHED, out / NEW) if folder.is_dir() for f in os.scandir(folder))
+    return hash(tuple(sorted((f.name, f.stat().st_mtime_ns) for f in files if not f.name.endswith(".part"))))
 
 
 def phase(out: Path) -> str:
@@ -102,7 +101,7 @@ def wait_for(process: subprocess.Popen, out: Path, writes: int) -> None:
     seen, begin = changes(out), time.monotonic()
     while writes and process.poll() is None:
         assert time.monotonic() - begin < LONGEST
-        time.sleep(0.002)
+        time.sleep(0.01)  # looking more often takes a fifth of the time from the fit
         try:
             now = changes(out)
         except FileNotFoundError:

@@ -2,16 +2,22 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from mezikd.inference import commands
+from mezikd.inference import commands, prediction
+from mezikd.inference import predict as predict_command
 from mezikd.inference.prediction_outcomes import FEBRILE, HAZARD_RATIO, NEUTROPENIA, PFS, PFS_MEAN, SEVERE
+from mezikd.inference.scenario_settings import Prediction
 from mezikd.inference.scenarios import CONTROL
+from mezikd.model.exact import Form
+from mezikd.model.plan import plan_of
+from mezikd.model.scenario import Gcsf, Scenario
 
 SMALL = ["--draws", "32", "--patients", "128", "--months", "12"]
-"""Sizes of every run of this file: one compiled program."""
+"""Sizes of every run of this file: two compiled programs a structure, with and without G-CSF."""
 TABLES = ("predictions.csv", "differences.csv", "benefit_risk.csv", "summary.md", "scenarios.toml")
 FILE = """
 [[scenario]]
@@ -158,3 +164,19 @@ def test_more_draws_than_the_posterior_has(tmp_path, capsys):
     assert f"--draws: value 5000 is more than the posterior's {kept}" in stderr
     assert stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("policy", ["none", "primary", "reactive"])
+def test_gcsf_is_compiled_only_where_a_scenario_gives_it(policy, monkeypatch):
+    scenarios = [SimpleNamespace(scenario=Scenario(gcsf=Gcsf(p))) for p in ("none", policy)]
+    monkeypatch.setattr(predict_command, "programs", lambda _: [(Form(), {"a": np.zeros(3)})])
+    monkeypatch.setattr(predict_command, "predict", lambda _, form, *__: form.gcsf)
+    monkeypatch.setattr(predict_command, "together", lambda parts: parts)
+    request = SimpleNamespace(scenarios=scenarios, reference="", prediction=None)
+    assert predict_command.predict_structures(request, ()) == [policy != "none"]  # type: ignore[arg-type]
+
+
+def test_a_program_without_gcsf_refuses_to_give_it():
+    simulator = prediction.Simulator({"a": np.zeros(3)}, Form(gcsf=False), Prediction())
+    with pytest.raises(ValueError, match="G-CSF"):
+        simulator.histories(None, plan_of(Scenario(gcsf=Gcsf("primary")), 4), np.zeros(4))  # type: ignore[arg-type]

@@ -28,13 +28,18 @@ def test_those_in_need_come_first_in_their_order():
     np.testing.assert_array_equal(order, [1, 3, 4, 0, 2])
 
 
-def test_the_history_is_the_same_with_and_without_a_record():
-    """Many stop early, so that whole chunks go the short way; the record follows everybody, and every draw alone."""
-    changes = POTENT | {"stop_rate_mezikd": 0.5, "progression_rate": 0.1, "infection_rate": 0.2, "death_rate": 0.05}
+def some_draws(changes) -> Batch:
+    """Return draws of the prior median with ``changes``."""
     leaves = prior_median() | {k: jnp.asarray(v) for k, v in changes.items()}
     theta = {k: jnp.full(DRAWS, v) for k, v in leaves.items()}
     z = np.random.default_rng(9).standard_normal((DRAWS, len(EFFECTS), PATIENTS))
-    batch = Batch(theta, z, REGION, jax.random.split(jax.random.key(3), DRAWS))
+    return Batch(theta, z, REGION, jax.random.split(jax.random.key(3), DRAWS))
+
+
+def test_the_history_is_the_same_with_and_without_a_record():
+    """Many stop early, so that whole chunks go the short way; the record follows everybody, and every draw alone."""
+    changes = POTENT | {"stop_rate_mezikd": 0.5, "progression_rate": 0.1, "infection_rate": 0.2, "death_rate": 0.05}
+    batch = some_draws(changes)
     plan = plan_of(Scenario(gcsf=Gcsf("reactive")), WEEKS)
     assert DRAWS * PATIENTS > lanes.CHUNK and WEEKS > lanes.SEGMENT
     ours = simulate_batch(batch, plan)
@@ -45,3 +50,12 @@ def test_the_history_is_the_same_with_and_without_a_record():
     assert late.sum() > 20, "what happens to those who need no days is still drawn"
     for name, x in ours._asdict().items():
         np.testing.assert_allclose(x, getattr(theirs, name), rtol=1e-10, err_msg=name)
+
+
+def test_a_program_without_gcsf_gives_the_same_where_none_is_given():
+    batch, plan = some_draws(POTENT), plan_of(Scenario(), WEEKS)
+    theirs = simulate_batch(batch, plan)
+    ours = simulate_batch(batch, plan, Form(gcsf=False))
+    assert (np.asarray(ours.first_grade3) < NEVER).mean() > 0.3
+    for name, x in ours._asdict().items():
+        np.testing.assert_array_equal(x, getattr(theirs, name), err_msg=name)
