@@ -79,13 +79,14 @@ def told(errors) -> str:
     ("solver", "alone"), [(diffrax.Tsit5(), False), (diffrax.Tsit5(), True), (diffrax.Kvaerno5(), True)]
 )
 def test_against_diffrax(problem, table, solver, alone):
+    log_density = partial(courses.by_diffrax, solver=solver, alone=alone)
+    forward = compiled(log_density)
     for rtol in RTOLS:
-        forward = compiled(partial(courses.by_diffrax, rtol=rtol, solver=solver, alone=alone))
-        if problem.as_accurate(found := forward(problem.w, problem.log_value)):
+        if problem.as_accurate(found := forward(problem.w, problem.log_value, rtol)):
             break
     else:
         pytest.fail("diffrax did not reach the accuracy")
-    gradient = summed(partial(courses.by_diffrax, rtol=rtol, solver=solver, alone=alone))
+    gradient = summed(partial(log_density, rtol=rtol))
     _, slope = gradient(problem.w, problem.log_value)
     # Measured against what is most curved in a patient: small entries are differences of large ones.
     scale = np.abs(np.asarray(slope)).max(axis=1, keepdims=True)
