@@ -1,6 +1,8 @@
 """The table of the benchmarks: ``results.csv``, whose rows a run replaces by those that it measured."""
 
 import csv
+import math
+import os
 import platform
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from timing import Took, hardware
 
 RESULTS = Path(__file__).with_name("results.csv")
 COLUMNS = (
-    "case", "size", "ours_ms", "ours_cpu_ms", "other", "other_ms", "other_cpu_ms", "ratio", "peak_mb", "bar", "note", "hardware", "versions",
+    "case", "size", "ours_ms", "ours_cpu_ms", "other", "other_ms", "other_cpu_ms", "ratio", "peak_mb", "bar", "note", "load", "hardware",
+    "versions",
 )  # fmt: skip
 
 
@@ -41,17 +44,20 @@ class Table:
         note: str = "",
         also: str = "",
     ) -> None:
-        """Add a row to the file; ``ratio`` is that of the CPU times unless given, ``also`` a further version."""
+        """Add a row to the file; ``ratio`` is that of the CPU times unless given, ``also`` a further version.
+
+        ``load`` is the number of processes that want a core: above the number of cores, times on the wall mean little.
+        """
 
         def digits(x: float | None) -> str:
-            return "" if x is None else f"{x:.0f}" if abs(x) >= 1000 else f"{x:.4g}"
+            return "" if x is None or math.isnan(x) else f"{x:.0f}" if abs(x) >= 1000 else f"{x:.4g}"
 
         if ratio is None and ours is not None and others is not None:
             ratio = others.cpu_ms / ours.cpu_ms
         a, b = ours or (None, None), others or (None, None)
         versions = f"python {platform.python_version()}, jax {jax.__version__}, diffrax {diffrax.__version__}"
         cells = (
-            case, size, *map(digits, a), other, *map(digits, b), digits(ratio), digits(peak_mb), bar, note, hardware(),
+            case, size, *map(digits, a), other, *map(digits, b), digits(ratio), digits(peak_mb), bar, note, f"{os.getloadavg()[0]:.1f}", hardware(),
             ", ".join(x for x in (versions, also) if x),
         )  # fmt: skip
         row = dict(zip(COLUMNS, map(str, cells), strict=True))
