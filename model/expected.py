@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -162,8 +162,8 @@ def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> E
         # The reverse pass computes a chunk again: it needs the memory of one.
         @jax.checkpoint
         def chunk(theta, points):
-            pair = (replace(c, z=z, weight=w) for (c, _), (z, w) in zip(parts, points, strict=True))
-            return _means(theta, design, *pair, cuts)
+            some, control = (replace(c, z=z, weight=w) for (c, _), (z, w) in zip(parts, points, strict=True))
+            return _means(theta, design, some, control, cuts)
 
         def add(total, points):
             return jax.tree.map(lambda t, x: t + x / chunks, total, chunk(theta, points)), None
@@ -183,7 +183,7 @@ def in_chunks(cohort: Cohort, chunks: int) -> tuple[Cohort, tuple[Array, Array]]
     Patients come region by region, equally many of each; so they do in each part, whose weights sum to 1.
     """
 
-    def parted(x):
+    def parted(x) -> Any:
         x = jnp.asarray(x).reshape(*x.shape[:-1], len(REGIONS), chunks, -1)
         return jnp.moveaxis(x, -2, 0).reshape(chunks, *x.shape[:-3], -1)
 
