@@ -1,6 +1,6 @@
 """A logarithm for the inner loop: XLA's own in double precision is a scalar call on a CPU, four times slower.
 
-Measured beside jnp.log by tests/benchmarks/test_bench.py; same value to one unit in the last place (tests/model/test_elementary.py).
+Measured beside jnp.log by tests/benchmarks/test_limit.py; same value to one unit in the last place (tests/model/test_elementary.py).
 """
 
 import jax
