@@ -81,7 +81,7 @@ def joint_table(tree: xr.DataTree, target: JointTarget, seed: int) -> pd.DataFra
 
 def numbers_table(other: Problem, sides: Sides, seed: int) -> pd.DataFrame:
     """Return check.csv: reported numbers beside trials simulated at the other trial's parameters."""
-    flat = sides.reported.reshape(-1, sides.reported.shape[-1])
+    flat = np.asarray(sides.reported).reshape(-1, sides.reported.shape[-1])
     chosen = flat[np.linspace(0, len(flat) - 1, min(PREDICTIVE_DRAWS, len(flat))).astype(int)]
     simulated = predictive(other.evidence, chosen, other.parameters, other.design, seed)
     return check_table(other.evidence, simulated)

@@ -136,7 +136,7 @@ def _sections(r: Records, intervals_before: float) -> list[_Section]:
     evid, size = np.asarray(r.evid), len(r.time)
     steady = np.isin(evid, (DOSE, RESET_AND_DOSE)) & (np.asarray(r.ss) == SS_RESET)
     begins = np.flatnonzero(np.isin(evid, (RESET, RESET_AND_DOSE)) | steady)
-    rows = np.unique([0, *begins])
+    rows = np.unique(np.append(0, begins))
     given, found = doses(r), []
     for a, b in zip(rows, [*rows[1:], size], strict=True):
         last = float(np.max(r.time[a:b]))

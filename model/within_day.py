@@ -124,7 +124,8 @@ def _given(m: Mesh, r: Rates) -> Amounts:
     peripheral = jnp.zeros_like(depot)
     if m.steady is not None:
         s = m.steady
-        trough = steady_trough(*map(jnp.asarray, (s.amount, s.duration, s.to_central)), r, jnp.asarray(s.interval))
+        amount, duration, interval, to_central = (jnp.asarray(x) for x in s[1:])
+        trough = steady_trough(amount, duration, to_central, r, interval)
         at = s.step, np.arange(depot.shape[1])
         depot, central, peripheral = (
             x.at[at].add(y) for x, y in zip((depot, central, peripheral), trough, strict=True)
