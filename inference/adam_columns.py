@@ -33,7 +33,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
 OPTIONAL: dict[str, tuple[str, ...]] = {
     "adsl": ("TRTSDY", "TRTEDY", "TRTDURM", "LSTFUDY", "DTHDY"),
     "adex": ("PLANDOSE", "LVLDOSE"),
-    "adlb": (),
+    "adlb": ("CENS", "LLOQ"),
     "adae": ("AENDY",),
     "adtte": (),
 }
@@ -57,7 +57,11 @@ SCHEMAS = {
          "TRTDURM": _column(lambda x: x >= 0.0, "0 or more", "give the duration of treatment in months")}
     ),
     "adex": pa.DataFrameSchema({"ASTDY": DAY, "AENDY": DAY, "EXDOSE": DOSE, "PLANDOSE": DOSE, "LVLDOSE": DOSE}),
-    "adlb": pa.DataFrameSchema({"ADY": DAY}),
+    "adlb": pa.DataFrameSchema(
+        {"ADY": DAY,
+         "CENS": _column(lambda x: x.isin([0, 1]), "0, 1", "1: below the limit of quantification, 0: not"),
+         "LLOQ": _column(lambda x: x > 0.0, "above 0", "give the limit of quantification in the unit of AVAL")}
+    ),
     "adae": pa.DataFrameSchema(
         {"ASTDY": DAY, "AENDY": DAY, "AETOXGR": _column(lambda x: x.isin([1, 2, 3, 4, 5]), "1, 2, 3, 4, 5", "give the grade of CTCAE version 5")}
     ),

@@ -110,18 +110,23 @@ def doses(mistakes: Mistakes, tables: dict[str, Table], drug: str) -> None:
 
 
 def counts(mistakes: Mistakes, tables: dict[str, Table]) -> None:
-    """Neutrophil counts are in 10^9/L, above 0, one a subject and day."""
+    """Neutrophil counts are in 10^9/L, above 0, one a subject and day; below the limit of quantification only with CENS 1."""
     lb = tables.get("adlb")
     if lb is None:
         return
     mine = is_count(lb) & lb.sound
     value, day = lb.column("AVAL"), lb.column("ADY")
+    below, limit = lb.column("CENS") == 1, lb.column("LLOQ")
+    mistakes.add(lb.raw, mine & below & (value > limit), "AVAL", "value {value} lies above LLOQ, but CENS is 1", "give CENS 0, or correct LLOQ",
+                 patient=lb.subject, allowed="at most LLOQ with CENS 1")  # fmt: skip
+    mistakes.add(lb.raw, mine & ~below & (value > 0) & (value < limit), "AVAL", "value {value} lies below LLOQ, but CENS is not 1", "give CENS 1, or correct LLOQ",
+                 patient=lb.subject, allowed="at least LLOQ with CENS 0")  # fmt: skip
     mistakes.add(
         lb.raw,
-        mine & (value <= 0),
+        mine & (value <= 0) & ~(below & (limit > 0)),
         "AVAL",
         "value {value} of a neutrophil count",
-        "correct it",
+        "correct it; one below the limit of quantification is CENS 1 with LLOQ",
         patient=lb.subject,
         allowed="above 0",
     )

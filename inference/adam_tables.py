@@ -108,11 +108,14 @@ def _counts(lb: Table | None, number: pd.Series, notes: list[str]) -> pd.DataFra
         notes.append(f"adlb: {int((~mine).sum())} rows of other parameters ({others}) are not used")
     if not lb.has("AVALU") and not lb.has("PARAM"):
         notes.append("adlb names no unit (AVALU, PARAM): counts are taken to be in 10^9/L (assumed)")
+    below, limit = lb.column("CENS")[mine] == 1, lb.column("LLOQ")[mine]
+    value = lb.column("AVAL")[mine]
+    limit = np.where(below & np.isnan(limit), value, limit)
     out = pd.DataFrame(
         {
             "patient": number.reindex(lb.subject[mine]).to_numpy(int), "id": lb.subject[mine],
-            "time": HOURS_PER_DAY * (lb.column("ADY")[mine] - 1.0), "observable": "anc", "value": lb.column("AVAL")[mine],
-            "censored": False, "lloq": np.nan, "source_row": lb.raw.places[mine],
+            "time": HOURS_PER_DAY * (lb.column("ADY")[mine] - 1.0), "observable": "anc",
+            "value": np.where(below, limit, value), "censored": below, "lloq": limit, "source_row": lb.raw.places[mine],
         }
     )  # fmt: skip
     return out.sort_values(["patient", "time"], kind="stable", ignore_index=True)

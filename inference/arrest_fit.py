@@ -2,7 +2,9 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +19,46 @@ from .files import load_pickle, save_pickle
 from .patient_fit import console
 from .patient_output import diagnosed, publish_patient_fit
 from .patient_results import digest, left_out
-from .patient_start import Gradient, scale_of
+from .patient_start import Gradient, Start, scale_of
 from .places import POSTERIOR
 from .posterior_file import versions
 from .processor import keep_memory
 from .results_folder import UNFINISHED, resume_or_begin
 from .sampler import SamplerSettings, in_background
+from .sampling import Sampled
 from .side_by_side import SideBySide
 from .side_by_side_run import sample_side_by_side
+
+
+def start_and_sample(
+    target: Any, data: Any, settings: ArrestFit, work: Path, begin: float, find: Callable[..., Start]
+) -> tuple[Start, Any, Sampled]:
+    """Return the start, what the log-density is given from there on, and the draws; an interrupted run goes on.
+
+    Parameters
+    ----------
+    target: log-densities of many points (``ArrestTarget`` and its like); ``data``: what it is given.
+    begin: the clock (``time.perf_counter``) when the fit began.
+    find: (target, data, gradient) -> start.
+    """
+    s = SamplerSettings(**settings.sampler.model_dump(exclude={"method"}))
+    data = jax.tree.map(jnp.asarray, data)
+    build_args = target.log_densities, s.chains, target.dimensions, target.shared_size, data
+    future = in_background(SideBySide, *build_args)
+    gradient = Gradient(target, data)
+    start = load_pickle(work / "start.pickle")
+    if start is None:
+        with console.status("modes of patients, curvature"):
+            start = jax.tree.map(np.asarray, find(target, data, gradient))
+        save_pickle(work / "start.pickle", start)
+    data = jax.tree.map(jnp.asarray, start.data)
+    console.print(f"{time.perf_counter() - begin:.0f} s: mode and curvature")
+    with console.status("compiling the sampler"):
+        sampler = future.result()
+    console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
+    sampled = sample_side_by_side(sampler, s, scale_of(start, target.shared_size), data, work, console)
+    console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
+    return start, data, sampled
 
 
 def run_arrest_fit(folder: Path, out: Path, settings: ArrestFit, restart: bool) -> bool:
@@ -47,23 +81,7 @@ def run_arrest_fit(folder: Path, out: Path, settings: ArrestFit, restart: bool) 
         f"{settings.study.name}: {target.patients} patients, {int(data.counts.there.sum())} counts, "
         f"{data.ledger.dose.shape[0]} weeks, {target.dimensions} coordinates"
     )
-    s = SamplerSettings(**settings.sampler.model_dump(exclude={"method"}))
-    data = jax.tree.map(jnp.asarray, data)
-    build_args = target.log_densities, s.chains, target.dimensions, target.shared_size, data
-    future = in_background(SideBySide, *build_args)
-    gradient = Gradient(target, data)
-    start = load_pickle(work / "start.pickle")
-    if start is None:
-        with console.status("modes of patients, curvature"):
-            start = jax.tree.map(np.asarray, find_arrest_start(target, data, gradient))
-        save_pickle(work / "start.pickle", start)
-    data = jax.tree.map(jnp.asarray, start.data)
-    console.print(f"{time.perf_counter() - begin:.0f} s: mode and curvature")
-    with console.status("compiling the sampler"):
-        sampler = future.result()
-    console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
-    sampled = sample_side_by_side(sampler, s, scale_of(start, target.shared_size), data, work, console)
-    console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
+    start, data, sampled = start_and_sample(target, data, settings, work, begin, find_arrest_start)
     tree = results.build_tree(target, data, tables, sampled.draws, folder, settings, time.perf_counter() - begin)
     parameters, loo = results.parameter_table(tree, target, start.shrinkage), left_out(tree)
     diagnostics = publish_patient_fit(

@@ -67,15 +67,16 @@ def _doses(tables: PatientData, days: int) -> np.ndarray:
     return out
 
 
-def _counts(tables: PatientData) -> Counts:
+def counts_of(tables: PatientData) -> Counts:
+    """Return the neutrophil counts of all patients."""
     o = tables.observations.loc[tables.observations["observable"] == "anc"]
     who, place = o["patient"].to_numpy(int), o.groupby("patient").cumcount().to_numpy()
     shape = len(tables.ids), int(place.max()) + 1
-    day, log_value, there = np.zeros(shape, int), np.zeros(shape), np.zeros(shape)
+    day, log_value, below, there = np.zeros(shape, int), np.zeros(shape), np.zeros(shape), np.zeros(shape)
     day[who, place] = np.round(o["time"].to_numpy(float) / HOURS_PER_DAY).astype(int)
     log_value[who, place] = np.log(o["value"].to_numpy(float))
-    there[who, place] = 1.0
-    return Counts(day, log_value, there)
+    below[who, place], there[who, place] = o["censored"].to_numpy(float), 1.0
+    return Counts(day, log_value, below, there)
 
 
 def _deaths(ledger: Ledger, death: np.ndarray, died: np.ndarray) -> Deaths:
@@ -120,7 +121,7 @@ def build(folder: Path, settings: ArrestFit, tables: PatientData) -> tuple[Arres
     InputError: effects of regions are fitted and a patient's region is not known.
     """
     n, k = len(tables.ids), len(EFFECTS)
-    counts = _counts(tables)
+    counts = counts_of(tables)
     infection, infected = event(tables, "infection")
     progression, progressed = event(tables, "progression")
     stop, ended = event(tables, "end of treatment")

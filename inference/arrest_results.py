@@ -85,7 +85,7 @@ def build_tree(
     new = [seen(np.asarray(x) + noise * rng.standard_normal(x.shape)) for x in (log_own, log_new)]
     observed = {
         "anc": (dims[1:], seen(np.asarray(data.counts.log_value))),
-        "anc_below": (dims[1:], np.zeros(there.shape, bool)),
+        "anc_below": (dims[1:], there & (np.asarray(data.counts.below) > 0.0)),
     }
     stats = {
         "lp": draws.log_density, "energy": draws.energy, "acceptance_rate": draws.accept,

@@ -1,12 +1,13 @@
 """What a fit of the arrest model to single patients models: fit.toml with [tables] and structure "arrest"."""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from mezikd.model.parameters import DECLARED, Parameter, with_priors
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from .files import read_text
 from .patient_settings import Checks, PatientSampler
@@ -59,6 +60,30 @@ class ArrestSampler(PatientSampler):
     chains: int = whole(2, 256, "chains", 8)
 
 
+class Joint(Section):
+    """Reported numbers of another trial, fitted together with the patients."""
+
+    evidence: str = Field(
+        min_length=1,
+        description='the other trial: "built-in", or a folder with fit.toml and evidence.csv, seen from this one',
+    )
+    shared: tuple[str, ...] = Field(
+        strict=False,
+        min_length=1,
+        description='parameters that both trials have up to a deviation of their own: a list of names, for example ["ec50"]',
+    )
+    between_trial_sd: float = number(
+        0.001, 5.0, "scale of the half-normal prior of that deviation's SD (working scale)"
+    )
+
+    @field_validator("shared")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [n for i, n in enumerate(value) if n in value[:i]]:
+            raise ValueError(f"names {twice[0]} twice")
+        return value
+
+
 class ArrestFit(Section):
     """All of fit.toml of a fit of the arrest model to single patients."""
 
@@ -66,6 +91,7 @@ class ArrestFit(Section):
     tables: AdamTables = Field(default=AdamTables(), description="section: file")
     model: ArrestModel = Field(description="section")
     parameters: Annotated[dict[str, Prior], Field(description="parameters that are estimated: [parameters] ec50 = {}")]
+    joint: Joint | None = Field(default=None, description="section: evidence, shared, between_trial_sd")
     checks: Checks = Field(default=Checks(), description="section: prediction_corrected")
     sampler: ArrestSampler = Field(default=ArrestSampler(), description="section")
 
@@ -82,15 +108,31 @@ class ArrestFit(Section):
             raise ValueError("leaves no parameter free: name those to estimate, for example anc0 = {}")
         return value
 
+    @field_validator("joint")
+    @classmethod
+    def _estimated(cls, value: Joint | None, info: ValidationInfo) -> Joint | None:
+        of_patients = info.data.get("parameters")
+        if value is None or of_patients is None:
+            return value
+        estimated = [p.name for p in declared_in(of_patients) if not p.fixed]
+        if extra := [n for n in value.shared if n not in estimated]:
+            raise ValueError(f"shares {', '.join(extra)}: [parameters] estimates {', '.join(estimated)}")
+        return value
+
     @property
     def declared(self) -> tuple[Parameter, ...]:
         """All declared parameters: those named in [parameters] with their prior, the others fixed at their centre."""
-        known = {p.name: p for p in DECLARED}
-        changes = {
-            n: (known[n].centre if p.centre is None else p.centre, known[n].spread if p.spread is None else p.spread)
-            for n, p in self.parameters.items()
-        }
-        return tuple(fixed_unless(p, p.name in changes) for p in with_priors(changes))
+        return declared_in(self.parameters)
+
+
+def declared_in(parameters: Mapping[str, Prior]) -> tuple[Parameter, ...]:
+    """Return all declared parameters: those of ``parameters`` with their prior, the others fixed at their centre."""
+    known = {p.name: p for p in DECLARED}
+    changes = {
+        n: (known[n].centre if p.centre is None else p.centre, known[n].spread if p.spread is None else p.spread)
+        for n, p in parameters.items()
+    }
+    return tuple(fixed_unless(p, p.name in changes) for p in with_priors(changes))
 
 
 def fixed_unless(p: Parameter, free: bool) -> Parameter:

@@ -155,15 +155,19 @@ class ArrestTarget:
             total += of_progression(f, lanes.individuals, lanes.rates, ledger)
         return total
 
-    def log_densities(self, xs, data: ArrestInputs) -> Array:
-        """Return the log posterior densities of many points ``xs``, ``points coordinates``, up to a constant."""
+    def log_likelihoods(self, xs, data: ArrestInputs) -> Array:
+        """Return the log-likelihoods of many points ``xs``, ``points coordinates``, with the density of the effects."""
         points = xs.shape[0]
         lanes, theta, density = self.lanes(xs, data)
         fitted = self.of_patients(lanes, *repeated(data, points)).reshape(points, self.patients)
-        total = (density + fitted).sum(axis=1) - 0.5 * (xs[:, : self.shared_size] ** 2).sum(axis=1)
+        total = (density + fitted).sum(axis=1)
         if self.settings.model.death:
             total += jax.vmap(lambda t: of_deaths(data.deaths, t))(theta)
         return total
+
+    def log_densities(self, xs, data: ArrestInputs) -> Array:
+        """Return the log posterior densities of many points ``xs``, up to a constant."""
+        return self.log_likelihoods(xs, data) - 0.5 * (xs[:, : self.shared_size] ** 2).sum(axis=1)
 
     def log_density(self, x, data: ArrestInputs) -> Array:
         """Return the log posterior density at one point."""

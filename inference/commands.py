@@ -141,6 +141,10 @@ def _fit_patients(folder: Path, out: Path, overrides: dict[str, int | str], rest
 
     if is_arrest(folder):
         arrest = with_patient_overrides(folder, overrides, ArrestFit)
+        if arrest.joint is not None:
+            from .joint_fit import run_joint_fit
+
+            return run_joint_fit(folder, out, arrest, arrest.joint, restart)
         from .arrest_fit import run_arrest_fit
 
         return run_arrest_fit(folder, out, arrest, restart)

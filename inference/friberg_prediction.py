@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from mezikd.model.dosing_events import DOSE, OBSERVATION, Records, doses
-from mezikd.model.mesh import mesh
 from mezikd.model.population import Information
 from mezikd.model.regimen import DAYS_PER_MONTH
 from scipy.stats import norm
 
 from .errors import input_error
 from .patient_data import HOURS_PER_DAY, OBSERVABLES, PatientData
+from .patient_problem import covariates_of, steps_of
 from .patient_regimen import NO_DOSE, THRESHOLDS, Forecast, Predicted, Proposal, dose_name, is_on
 from .patient_settings import PatientFit
 from .patient_target import Inputs, Observed, PatientTarget, repeated
@@ -114,15 +114,15 @@ def _parameters(
     def drawn(name: str) -> np.ndarray:
         return own[name].to_numpy().reshape(-1)[draws]
 
-    found = {}
+    found, known = {}, covariates_of(settings, tables)
     for n, p in settings.parameters.items():
         if p.individual:
             found[n] = own[f"patient_{n}"].to_numpy()[..., i].reshape(-1)[draws]
             continue
         found[n] = drawn(n)
-        for c, v in p.covariates.items():
-            power = drawn(f"power_{n}_{c}") if v.spread else v.power
-            found[n] = found[n] * (float(tables.covariates.iloc[i][c]) / v.reference) ** power
+        for t in p.terms:
+            coefficient = drawn(f"{t.kind}_{n}_{t.key.replace(' ', '_')}") if t.spread else t.centre
+            found[n] = found[n] * np.exp(coefficient * known[f"{n} {t.key}"][i])
     return found, drawn("error_anc")
 
 
@@ -130,7 +130,7 @@ def _courses(
     settings: PatientFit, tables: PatientData, records: list[Records], p: dict[str, np.ndarray], n: int
 ) -> np.ndarray:
     """Return ANC at the observations of each of ``records`` under ``n`` draws of ``p``: ``records draws observations``."""
-    steps, read = mesh(records, settings.model.first_step_hours, settings.model.largest_step_hours)
+    steps, read = steps_of(settings, tables, records)
     kinds = tuple(o for o in OBSERVABLES if (tables.observations["observable"] == o).any())
     target = PatientTarget(settings, n * len(records), kinds, bool(np.any(steps.rate)))
     blank = np.ones_like(read.elapsed)

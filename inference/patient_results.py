@@ -66,7 +66,7 @@ def build_tree(
         shared = target.shared(x)
         eta, _ = target.etas(x, shared, data)
         out = {n: jnp.exp(v) for n, v in shared.log_typical.items()}
-        out |= {f"power_{n.replace(' ', '_')}": shared.powers[n] for n in target.powers}
+        out |= {f"{kind}_{n.replace(' ', '_')}": shared.powers[n] for n, kind in target.coefficients.items()}
         out |= {f"sd_{n}": shared.spread.sd[i] for i, n in enumerate(target.effects)}
         r = shared.spread.root @ shared.spread.root.T
         if settings.effects.correlation == "lkj":

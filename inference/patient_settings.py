@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from .errors import input_error
 from .files import read_text
@@ -14,13 +14,15 @@ PK = ("ka", "cl", "v1", "q", "v2")
 """Absorption 1/h, clearance L/h, central volume L, exchange L/h, peripheral volume L."""
 MARROW = ("mtt", "anc0", "gamma")
 """Mean transit time h, baseline 10^9/L, exponent of the feedback."""
+LAG = "lag"
+"""Lag of absorption h (NONMEM's ALAG1): there only where fit.toml declares it."""
 EFFECT = {"linear": ("slope",), "emax": ("emax", "ec50")}
 UNITS = {
-    "ka": "1/h", "cl": "L/h", "v1": "L", "q": "L/h", "v2": "L", "mtt": "h", "anc0": "10^9/L", "gamma": "1",
+    "ka": "1/h", "lag": "h", "cl": "L/h", "v1": "L", "q": "L/h", "v2": "L", "mtt": "h", "anc0": "10^9/L", "gamma": "1",
     "slope": "per unit of concentration", "emax": "1", "ec50": "unit of concentration",
 }  # fmt: skip
 MEANING = {
-    "ka": "absorption rate", "cl": "clearance", "v1": "central volume", "q": "exchange with the periphery",
+    "ka": "absorption rate", "lag": "lag of absorption", "cl": "clearance", "v1": "central volume", "q": "exchange with the periphery",
     "v2": "peripheral volume", "mtt": "mean transit time through the marrow", "anc0": "baseline ANC",
     "gamma": "exponent of the feedback of blood on proliferation", "slope": "kill for a unit of concentration",
     "emax": "largest kill", "ec50": "concentration of half the largest kill",
@@ -49,6 +51,9 @@ class Model(Section):
     )
     first_step_hours: float = number(0.01, 24.0, "first step after a record, h", 1.0)
     largest_step_hours: float = number(0.05, 24.0, "largest step, h", 6.0)
+    steady_state_days: float = number(
+        1.0, 1000.0, "days before a steady-state dose (SS 1) in which the marrow comes to its own steady state", 120.0
+    )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,12 +62,60 @@ class Model(Section):
         return (*pk, *MARROW, *EFFECT[self.effect])
 
 
-class Covariate(Section):
-    """Power of a covariate: (x / reference)^power."""
+class Category(Section):
+    """Levels of a covariate that is a category: one log effect for each but the reference."""
 
-    power: float = number(-10.0, 10.0, "exponent, or centre of its prior where spread is above 0")
-    reference: float = Field(gt=0, description="value at which the typical parameter holds: a number above 0")
+    reference: str = Field(min_length=1, description="level at which the typical parameter holds: text")
+    levels: tuple[str, ...] = Field(strict=False, min_length=1, description='all other levels: ["F"]')
+    spread: float = number(0.001, 10.0, "SD of the normal prior of each level's effect on the log", 0.5)
+
+    @field_validator("levels")
+    @classmethod
+    def _others(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        every = (info.data.get("reference"), *value)
+        if twice := [x for i, x in enumerate(every) if x in every[:i]]:
+            raise ValueError(f"names {twice[0]} twice (the reference is no level of its own)")
+        return value
+
+
+class Term(NamedTuple):
+    """What is added to the log of a parameter: coefficient x covariate."""
+
+    kind: Literal["power", "category"]
+    column: str
+    level: str
+    """Blank for a power."""
+    centre: float
+    spread: float
+    """Of the coefficient's normal prior; 0: fixed."""
+
+    @property
+    def key(self) -> str:
+        """Column, and level where there is one."""
+        return f"{self.column} {self.level}".strip()
+
+
+class Covariate(Section):
+    """Power of a covariate, (x / reference)^power, or the levels of a category."""
+
+    power: float | None = number(-10.0, 10.0, "exponent, or centre of its prior where spread is above 0", None)
+    reference: float | None = Field(
+        default=None, gt=0, description="value at which the typical parameter holds: a number above 0"
+    )
     spread: float = number(0.0, 10.0, "SD of the exponent's normal prior; 0 fixes it", 0.0)
+    category: Category | None = Field(default=None, description="{ reference, levels, spread } of a category")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Covariate":
+        if (self.category is None) == (self.power is None) or (self.power is None) != (self.reference is None):
+            raise ValueError("needs power and reference, or category alone")
+        return self
+
+    def terms(self, column: str) -> tuple[Term, ...]:
+        """Return what the covariate in ``column`` adds."""
+        if self.category is None:
+            return (Term("power", column, "", self.power or 0.0, self.spread),)
+        return tuple(Term("category", column, level, 0.0, self.category.spread) for level in self.category.levels)
 
 
 class Population(Section):
@@ -72,8 +125,15 @@ class Population(Section):
     spread: float = number(0.0, 5.0, "prior SD of the log; 0 fixes it")
     individual: bool = Field(default=False, description="whether patients differ: true or false")
     covariates: dict[str, Covariate] = Field(
-        default={}, description="power effects of covariates, by column: { WT = { power = 0.75, reference = 70 } }"
+        default={},
+        description="effects of covariates, by column: { WT = { power = 0.75, reference = 70.0 } } or "
+        '{ SEX = { category = { reference = "M", levels = ["F"] } } }',
     )
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What covariates add to the log of the parameter."""
+        return tuple(t for column, c in self.covariates.items() for t in c.terms(column))
 
 
 class Effects(Section):
@@ -139,12 +199,12 @@ class PatientFit(Section):
     def _of_the_structure(cls, value: dict[str, Population], info: ValidationInfo) -> Any:
         model = info.data.get("model", Model())
         missing = [n for n in model.names if n not in value]
-        extra = [n for n in value if n not in model.names]
+        extra = [n for n in value if n not in (*model.names, LAG)]
         if extra:
-            raise ValueError(f"has {', '.join(extra)}: the structure knows {', '.join(model.names)}")
+            raise ValueError(f"has {', '.join(extra)}: the structure knows {', '.join(model.names)}, and {LAG}")
         if missing:
             raise ValueError(f"lacks {', '.join(missing)}: the structure needs {', '.join(model.names)}")
-        return {n: value[n] for n in model.names}
+        return {n: value[n] for n in (*model.names, LAG) if n in value}
 
 
 def load_patient_settings[Root: Section](folder: Path, root: type[Root] = PatientFit) -> Root:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from mezikd.model import friberg
 from mezikd.model.disposition import rates
-from mezikd.model.mesh import Mesh, Read
+from mezikd.model.mesh import Mesh, Read, lagged
 from mezikd.model.parameters import Parameter
 from mezikd.model.population import (
     Information,
@@ -22,7 +22,7 @@ from mezikd.model.population import (
 from mezikd.model.residual import log_likelihood
 from mezikd.model.within_day import Course, blood_at, concentrations, course, emax, linear
 
-from .patient_settings import MEANING, UNITS, PatientFit
+from .patient_settings import LAG, MEANING, UNITS, PatientFit
 
 
 class Observed(NamedTuple):
@@ -42,7 +42,7 @@ class Inputs(NamedTuple):
     mesh: Mesh
     observed: dict[str, Observed]
     covariates: dict[str, Float[np.ndarray, "patients"]]
-    """log(x / reference) by 'parameter covariate'."""
+    """What coefficients of covariates multiply, by 'parameter column' or 'parameter column level'."""
     information: Information
     """What each patient's data say of its effects, about: the scale of their coordinates (population.py)."""
 
@@ -98,18 +98,16 @@ class PatientTarget:
         return tuple(n for n, p in self.settings.parameters.items() if p.individual)
 
     @property
-    def powers(self) -> tuple[str, ...]:
-        """Covariate powers that are estimated, as 'parameter covariate'."""
-        return tuple(
-            f"{n} {c}" for n, p in self.settings.parameters.items() for c, v in p.covariates.items() if v.spread
-        )
+    def coefficients(self) -> dict[str, str]:
+        """Coefficients of covariates that are estimated, 'parameter column' or 'parameter column level', and their kind."""
+        return {f"{n} {t.key}": t.kind for n, p in self.settings.parameters.items() for t in p.terms if t.spread}
 
     @property
     def layout(self) -> Layout:
         """Where what lies among the coordinates."""
         k = len(self.effects)
         sizes = [
-            sum(not p.fixed for p in self.declared), len(self.powers), k,
+            sum(not p.fixed for p in self.declared), len(self.coefficients), k,
             correlations(k) if self.settings.effects.correlation == "lkj" else 0, len(self.observables),
         ]  # fmt: skip
         ends = np.cumsum([0, *sizes]).tolist()
@@ -136,9 +134,9 @@ class PatientTarget:
             i += not p.fixed
         powers, i = {}, 0
         for n, p in self.settings.parameters.items():
-            for c, v in p.covariates.items():
-                powers[f"{n} {c}"] = v.power + (v.spread * x[at.powers][i] if v.spread else 0.0)
-                i += bool(v.spread)
+            for t in p.terms:
+                powers[f"{n} {t.key}"] = t.centre + (t.spread * x[at.powers][i] if t.spread else 0.0)
+                i += bool(t.spread)
         # SDs: half-normal, between 0 and an upper bound, in the logit.
         sd = s.sd_upper * jax.nn.sigmoid(x[at.sds])
         prior += (-0.5 * (sd / s.sd_scale) ** 2 - jax.nn.softplus(x[at.sds]) - jax.nn.softplus(-x[at.sds])).sum()
@@ -158,8 +156,8 @@ class PatientTarget:
         out = {}
         for n, p in self.settings.parameters.items():
             log = shared.log_typical[n] + jnp.zeros(self.patients)
-            for c in p.covariates:
-                log += shared.powers[f"{n} {c}"] * data.covariates[f"{n} {c}"]
+            for key in (f"{n} {t.key}" for t in p.terms):
+                log += shared.powers[key] * data.covariates[key]
             if n in self.effects:
                 log += eta[:, self.effects.index(n)]
             out[n] = jnp.exp(log)
@@ -185,12 +183,14 @@ class PatientTarget:
     def predictions(self, p: dict[str, Array], data: Inputs) -> dict[str, Array]:
         """Return what is predicted for each observation, by observable; ``patients observations``."""
         c, r = self.course(p, data)
-        found = {}
+        found, reads = {}, {n: o.read for n, o in data.observed.items()}
+        if LAG in p:
+            reads = {n: lagged(data.mesh, read, p[LAG]) for n, read in reads.items()}
         if "concentration" in data.observed:
-            read = data.observed["concentration"].read
+            read = reads["concentration"]
             found["concentration"] = concentrations(c, data.mesh, read, r, p["v1"], self.infusions)
         if "anc" in data.observed:
-            found["anc"] = p["anc0"][:, None] * blood_at(c, data.mesh, data.observed["anc"].read)
+            found["anc"] = p["anc0"][:, None] * blood_at(c, data.mesh, reads["anc"])
         return found
 
     def of_patients(self, shared: Shared, eta, data: Inputs) -> Array:
@@ -236,7 +236,8 @@ class PatientTarget:
 def repeated(data: Inputs, times: int) -> Inputs:
     """Return ``data`` with its patients ``times`` over: all of them, then all of them again."""
     m = data.mesh
-    wide = {n: jnp.tile(jnp.asarray(getattr(m, n)), (1, times)) for n in m._fields if n != "kind"}
+    parts = {n: getattr(m, n) for n in m._fields if n != "kind"}
+    wide = jax.tree.map(lambda x: jnp.tile(jnp.asarray(x), (1, times)), parts)
     read = {
         n: o._replace(read=Read(*(jnp.tile(jnp.asarray(x), (times, 1)) for x in o.read)))
         for n, o in data.observed.items()

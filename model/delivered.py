@@ -3,7 +3,7 @@
 Doses are covariates: whether a dose was held or reduced depends on counts that are in the data, not on parameters given these,
 so the rules need no likelihood. Nor need the visits, or the end of treatment for other reasons. A patient's log-likelihood is
 
-    counts         log count ~ N(log ANC(t), sigma)
+    counts         log count ~ N(log ANC(t), sigma); of one below the limit of quantification, the probability of that
     infection      first severe one, or none until the end of its follow-up: h(t) as in infection.py, gamma frailty of variance
                    v integrated out: density h (1 + v H)^(-1/v - 1), survival (1 + v H)^(-1/v), H the integral of h
     progression    hazards of progression.py, constant within a week; after treatment ends the tumour effect is lost at an
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Int
 
 from .course import daily_constants, day, start
@@ -53,7 +54,9 @@ class Counts(NamedTuple):
     day: Int[Numbers, "lanes counts"]
     """Before the dose of this day, 0 the first."""
     log_value: Float[Numbers, "lanes counts"]
-    """Log of 10^9/L."""
+    """Log of 10^9/L; of the limit where ``below``."""
+    below: Float[Numbers, "lanes counts"]
+    """1 for a count that is only known to lie below ``log_value``."""
     there: Float[Numbers, "lanes counts"]
     """1 for a count, 0 for padding."""
 
@@ -125,12 +128,13 @@ def follow(ind: Individuals, r: Rates, ledger: Ledger, structure: Any, steps: in
 
 
 def of_counts(f: Followed, ind: Individuals, r: Rates, counts: Counts) -> Float[Array, "lanes"]:
-    """Return the log-likelihood of each lane's counts, as densities of the count."""
+    """Return the log-likelihood of each lane's counts: densities of the count, or the probability of one below its limit."""
     who = np.arange(counts.day.shape[0])[:, None]
     log_value = jnp.asarray(counts.log_value)
     x = log_value - ind.log_anc0[:, None] - f.log_blood[counts.day, who]
     sigma = r.sigma[:, None]
-    each = -0.5 * (x / sigma) ** 2 - jnp.log(sigma) - 0.5 * jnp.log(2.0 * jnp.pi) - log_value
+    density = -0.5 * (x / sigma) ** 2 - jnp.log(sigma) - 0.5 * jnp.log(2.0 * jnp.pi) - log_value
+    each = jnp.where(jnp.asarray(counts.below) > 0.0, norm.logcdf(x / sigma), density)
     return (each * counts.there).sum(axis=1)
 
 

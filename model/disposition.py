@@ -46,9 +46,13 @@ class Amounts(NamedTuple):
 
 
 def rates(ka, cl, v1, q=0.0, v2=1.0) -> Rates:
-    """Return the rate constants of clearance ``cl`` (L/h), volumes ``v1``, ``v2`` (L), intercompartmental clearance ``q``."""
+    """Return the rate constants of clearance ``cl`` (L/h), volumes ``v1``, ``v2`` (L), intercompartmental clearance ``q``.
+
+    With one compartment (``q`` 0) nothing is in the periphery and k21 is free: above k10, where nothing cancels.
+    """
     one = jnp.ones_like(jnp.asarray(cl) / v1)
-    return Rates(ka * one, cl / v1, q / v1 * one, jnp.maximum(q / v2 * one, 1e-12))
+    back = q / v2 * one
+    return Rates(ka * one, cl / v1, q / v1 * one, jnp.where(back > 0.0, back, 2.0 * cl / v1))
 
 
 def eigenvalues(r: Rates):

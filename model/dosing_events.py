@@ -145,8 +145,8 @@ def schedule(patients: list[Records]) -> Schedule:
     return Schedule(time, amount, duration, interval, to_central, at, seen)
 
 
-def _single(amount, duration, to_central, r: Rates, t) -> Amounts:
-    """Return the amounts a time ``t`` >= 0 after a dose began."""
+def single(amount, duration, to_central, r: Rates, t) -> Amounts:
+    """Return the amounts a time ``t`` >= 0 after a dose began, an infusion where ``duration`` (h) is above 0."""
     zero = jnp.zeros_like(amount * t)
     length = jnp.where(duration > 0.0, duration, 1.0)
     during = infused(amount / length, r, jnp.minimum(t, length))
@@ -155,29 +155,40 @@ def _single(amount, duration, to_central, r: Rates, t) -> Amounts:
     return Amounts(*(jnp.where(duration > 0.0, a, b) for a, b in zip(infusion, bolus, strict=True)))
 
 
-def amounts(s: Schedule, r: Rates, lag=0.0, bioavailability=1.0) -> Amounts:
+def steady_trough(amount, duration, to_central, r: Rates, interval) -> Amounts:
+    """Return the amounts just before a dose of a train without beginning, one every ``interval`` h."""
+    return repeated(single(amount, duration, to_central, r, interval), r, interval)
+
+
+def amounts(s: Schedule, r: Rates, lag=0.0, lag_central=0.0, bioavailability=1.0) -> Amounts:
     """Return the amounts at the observations, shape ``patients observations``.
+
+    A lag is NONMEM's ALAG: it delays every dose into its compartment, further ones (ADDL) too. A steady-state dose is one of a
+    train that was always delayed: between the record and the end of the lag the interval before goes on, C(t) = C0(t - lag + II).
+    So does NONMEM 7.5.1 (runs in FeRx-NLME/ferx-core, pull request 94), and mrgsolve (issues 239, 596). A reset calls off
+    doses that have not arrived.
 
     Parameters
     ----------
     r: rate constants, each of shape ``(patients, 1, 1)`` or scalar.
-    lag: of absorption and infusion alike, h; shape as ``r``.
+    lag: of doses into the depot (ALAG1), h; shape as ``r``.
+    lag_central: of doses and infusions into central (ALAG2).
     bioavailability: share of AMT that arrives; shape as ``r``.
     """
-    elapsed = s.at[:, :, None] - s.time[:, None, :] - lag
-    amount = bioavailability * s.amount[:, None, :]
     duration, central = s.duration[:, None, :], s.to_central[:, None, :]  # RATE stays, so does the duration
+    elapsed = s.at[:, :, None] - s.time[:, None, :] - jnp.where(central > 0.0, lag_central, lag)
+    amount = bioavailability * s.amount[:, None, :]
     steady = s.interval[:, None, :] > 0.0
     interval = jnp.where(steady, s.interval[:, None, :], 1.0)
 
     after = jnp.maximum(elapsed, 0.0)
-    one = _single(amount, duration, central, r, after)
+    one = single(amount, duration, central, r, after)
     # Steady state: the dose at hand and all before it. Between the record and the end of the lag the last cycle goes on.
-    begin = repeated(_single(amount, duration, central, r, interval), r, interval)
+    begin = steady_trough(amount, duration, central, r, interval)
     cycles = jnp.maximum(jnp.ceil(-elapsed / interval), 0.0)
     within = elapsed + cycles * interval
     carried = decayed(begin, r, within)
-    full = plus(carried, _single(amount, duration, central, r, within))
+    full = plus(carried, single(amount, duration, central, r, within))
     given = jnp.where(elapsed >= 0.0, 1.0, 0.0)
 
     def total(single, periodic):

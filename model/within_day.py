@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from . import friberg
 from .disposition import Amounts, Rates, decayed, infused, plus, transition
+from .dosing_events import steady_trough
 from .mesh import Mesh, Read
 from .neutrophils import TR_SHARE
 
@@ -90,19 +91,19 @@ def course(m: Mesh, r: Rates, volume, effect: Effect, marrow: friberg.Marrow, in
     over, infused_over, to_central, infused_within = by_step
 
     def carry(drug: Amounts, xs):
-        depot, central, rate, keep, over, infused_over = xs
-        drug = Amounts(drug.depot * keep + depot, drug.central * keep + central, drug.peripheral * keep)
+        given, rate, keep, over, infused_over = xs
+        drug = Amounts(*(x * keep + y for x, y in zip(drug, given, strict=True)))
         after = over.of(drug)
         if infused_over is not None:
             after = plus(after, Amounts(*(rate * x for x in infused_over)))
         return after, drug
 
     none = jnp.zeros(patients)
-    given = jax.tree.map(jnp.asarray, (m.to_depot, m.to_central, m.rate, m.keep))
-    _, drug = jax.lax.scan(carry, Amounts(none, none, none), (*given, over, infused_over))
+    given, rate, keep = _given(m, r), jnp.asarray(m.rate), jnp.asarray(m.keep)
+    _, drug = jax.lax.scan(carry, Amounts(none, none, none), (given, rate, keep, over, infused_over))
     inside = sum(x[:, None] * w for x, w in zip(drug, to_central, strict=True))
     if infusions:
-        inside += jnp.asarray(m.rate)[:, None] * infused_within
+        inside += rate[:, None] * infused_within
     e = effect(inside / volume)
     first, second = (sum(float(w) * e[:, i] for i, w in enumerate(row) if w) for row in weights)
 
@@ -113,8 +114,23 @@ def course(m: Mesh, r: Rates, volume, effect: Effect, marrow: friberg.Marrow, in
         return friberg.step(chain, 0.0, (first, second), 0.0, marrow, h), (chain.blood, slope)
 
     full = friberg.baseline(marrow, (patients,))
-    _, (blood, slope) = jax.lax.scan(step, full, (jnp.asarray(m.length), given[3], first, second), unroll=UNROLL)
+    _, (blood, slope) = jax.lax.scan(step, full, (jnp.asarray(m.length), keep, first, second), unroll=UNROLL)
     return Course(drug, blood, slope)
+
+
+def _given(m: Mesh, r: Rates) -> Amounts:
+    """Return what each step begins with besides what the one before it left: doses, steady states."""
+    depot, central = jnp.asarray(m.to_depot), jnp.asarray(m.to_central)
+    peripheral = jnp.zeros_like(depot)
+    if m.steady is not None:
+        s = m.steady
+        amount, duration, interval, to_central = (jnp.asarray(x) for x in s[1:])
+        trough = steady_trough(amount, duration, to_central, r, interval)
+        at = s.step, np.arange(depot.shape[1])
+        depot, central, peripheral = (
+            x.at[at].add(y) for x, y in zip((depot, central, peripheral), trough, strict=True)
+        )
+    return Amounts(depot, central, peripheral)
 
 
 def concentrations(
@@ -130,7 +146,7 @@ def concentrations(
     central = decayed(a, by_patient, read.elapsed).central
     if infusions:
         central = central + infused(jnp.asarray(m.rate)[read.step, who], by_patient, read.elapsed).central
-    return central / jnp.asarray(volume)[..., None]
+    return jnp.asarray(read.given) * central / jnp.asarray(volume)[..., None]
 
 
 def blood_at(c: Course, m: Mesh, read: Read) -> Float[Array, "patients observations"]:
@@ -141,4 +157,5 @@ def blood_at(c: Course, m: Mesh, read: Read) -> Float[Array, "patients observati
     s = read.elapsed / h
     y0, y1, d0, d1 = c.blood[before], c.blood[after], c.slope[before], c.slope[after]
     a, b = h * d0 - (y1 - y0), (y1 - y0) - h * d1
-    return y0 + s * (y1 - y0) + s * (1.0 - s) * ((1.0 - s) * a + s * b)
+    level = y0 + s * (y1 - y0) + s * (1.0 - s) * ((1.0 - s) * a + s * b)
+    return 1.0 + jnp.asarray(read.given) * (level - 1.0)

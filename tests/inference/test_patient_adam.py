@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mezikd.inference import posterior_file
+from mezikd.inference.arrest_problem import counts_of
 from mezikd.inference.commands import built_in_fit
 from mezikd.inference.errors import InputError
 from mezikd.inference.patient_tables import read_patients
@@ -159,6 +160,13 @@ CASES = {
     "unknown state of treatment": (put("adsl", "EOTSTT", "PAUSED"), ("adsl.csv, line 2", "column EOTSTT", "'PAUSED'", "ONGOING")),
     "no day": (drop("adlb", "ADY"), ("adlb.csv", "column ADY", "missing", "add it")),
     "no count": (put("adlb", "AVAL", None), ("adlb.csv, line 2", "column AVAL", "'.'", "fill it in")),
+    "CENS of 2": (lambda t: t.update(adlb=t["adlb"].assign(CENS=2)), ("adlb.csv, line 2", "column CENS", "'2'", "below the limit")),
+    "censored above its limit": (
+        lambda t: t.update(adlb=t["adlb"].assign(CENS=1, LLOQ=0.01)), ("adlb.csv, line 2", "column AVAL", "above LLOQ", "CENS 0"),
+    ),
+    "below its limit and not censored": (
+        lambda t: t.update(adlb=t["adlb"].assign(LLOQ=99.0)), ("adlb.csv, line 2", "column AVAL", "below LLOQ", "CENS 1"),
+    ),
     "no subjects": (lambda t: t.update(adsl=t["adsl"].iloc[:0]), ("adsl.csv", "a header but no rows", "give the subjects")),
     "no adsl": (lambda t: t.pop("adsl"), ("there is no adsl", "add it")),
 }  # fmt: skip
@@ -172,6 +180,19 @@ def test_mistake(tmp_path, simulated, edit, words):
         read_patients(write(tmp_path, changed))
     lines = str(caught.value).splitlines()
     assert any(all(w in line for w in words) for line in lines), "\n".join(lines)
+
+
+def test_counts_below_the_limit_of_quantification(tmp_path, simulated):
+    """CENS 1: the limit is LLOQ, or AVAL where that is blank; both reach the likelihood's data."""
+    lb = simulated["adlb"].assign(CENS=0, LLOQ=np.nan)
+    lb.loc[[0, 1], "CENS"], lb.loc[0, ["AVAL", "LLOQ"]] = 1, [0.0, 0.2]
+    data = read_patients(write(tmp_path, {**simulated, "adlb": lb}))
+    o = data.observations
+    assert o["censored"].sum() == 2
+    assert o.loc[[0, 1], "value"].tolist() == [0.2, lb.loc[1, "AVAL"]] == o.loc[[0, 1], "lloq"].tolist()
+    counts = counts_of(data)
+    assert counts.below.sum() == 2 and counts.below[0, :2].tolist() == [1.0, 1.0]
+    assert np.exp(counts.log_value[0, 0]) == pytest.approx(0.2)
 
 
 def test_infections_without_times_to_event(tmp_path, simulated):

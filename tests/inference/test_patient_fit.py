@@ -2,9 +2,11 @@
 
 import json
 import os
+from itertools import product
 from pathlib import Path
 
 import arviz as az
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -12,11 +14,14 @@ import pytest
 import xarray as xr
 from mezikd.inference import posterior_file, side_by_side_run
 from mezikd.inference.commands import run
+from mezikd.inference.patient_fit import load
 from mezikd.inference.patient_problem import build
 from mezikd.inference.patient_settings import load_patient_settings
 from mezikd.inference.patient_start import Gradient, hessian
 from mezikd.inference.patient_tables import read_patients
 from mezikd.inference.patient_target import PatientTarget
+from mezikd.model.disposition import rates
+from mezikd.model.dosing_events import amounts, schedule
 from scipy import stats
 from scipy.integrate import solve_ivp
 
@@ -54,6 +59,8 @@ draws = 25
 seed = 3
 max_tree_depth = 3
 """
+
+POWER = "power = 0.75, reference = 70.0"
 
 
 def table() -> pd.DataFrame:
@@ -222,6 +229,114 @@ def test_from_files_to_results(folder, capsys):
     assert "holds a finished fit" in capsys.readouterr().err
 
 
+def test_lag_steady_state_and_category(tmp_path):
+    """From fit.toml and table to predictions: superposed lagging doses at each patient's own clearance."""
+    category = 'category = { reference = "M", levels = ["F", "not known"], spread = 0.4 }'
+    text = SMALL.replace("{ WT = { " + POWER, "{ SEX = { " + category).replace(
+        "v1 = {", "lag = { centre = 1.5, spread = 0.3, individual = true }\nv1 = {"
+    )
+    (tmp_path / "fit.toml").write_text(text.replace("[model]", "[model]\nsteady_state_days = 5.0"))
+    lines = table().assign(SEX=lambda t: t["ID"].map({1: "F", 2: "M", 3: "not known"}), SS=0, II=0.0, ADDL=0)
+    first = (lines["ID"] == 3) & (lines["EVID"] == 1)
+    lines = lines[~first | (lines["TIME"] == 0.0)]
+    lines.loc[first & (lines["TIME"] == 0.0), ["SS", "II", "ADDL"]] = [1, 24.0, 4]
+    lines.to_csv(tmp_path / "three.csv", index=False)
+    settings = load_patient_settings(tmp_path)
+    tables, target, data = load(tmp_path, settings)
+    assert list(target.coefficients) == ["cl SEX F", "cl SEX not known"]
+    assert target.effects == ("cl", "anc0", "lag")
+    x = 0.5 * np.random.default_rng(5).normal(size=target.dimensions)
+    shared = target.shared(jnp.asarray(x))
+    eta, _ = target.etas(jnp.asarray(x), shared, data)
+    p = {n: np.asarray(v) for n, v in target.patients_parameters(shared, eta, data).items()}
+    effect = 0.4 * x[target.layout.powers]
+    own = float(shared.log_typical["cl"]) + np.array([effect[0], 0.0, effect[1]]) + np.asarray(eta)[:, 0]
+    np.testing.assert_allclose(np.log(p["cl"]), own, rtol=1e-12)
+    found = jax.jit(target.predictions)({n: jnp.asarray(v) for n, v in p.items()}, data)
+    wide = {n: jnp.asarray(v)[:, None, None] for n, v in p.items()}
+    at = schedule(tables.records)
+    superposed = amounts(at, rates(wide["ka"], wide["cl"], wide["v1"]), wide["lag"]).central / wide["v1"][..., 0]
+    for i, mine in tables.observations.groupby("patient"):
+        here = np.flatnonzero(mine["observable"] == "concentration")
+        theirs = np.asarray(superposed)[i, here]
+        np.testing.assert_allclose(np.asarray(found["concentration"])[i, : len(here)], theirs, rtol=1e-7, atol=1e-12)
+    assert np.asarray(found["anc"])[2, 0] < 0.99 * p["anc0"][2] and np.asarray(found["anc"])[0, 0] == p["anc0"][0]
+
+
+def combined(
+    place: Path,
+    compartments=1,
+    effect="linear",
+    lag=False,
+    infusion=False,
+    correlation="none",
+    errors=("lognormal", "lognormal"),
+):
+    """Return (settings, target, data) of a fit of that combination of structures to the three patients."""
+    more = "lag = { centre = 1.5, spread = 0.3, individual = true }\n" if lag else ""
+    more += "q = { centre = 3.0, spread = 0.3 }\nv2 = { centre = 40.0, spread = 0.3 }\n" if compartments == 2 else ""
+    if effect == "emax":
+        more += "emax = { centre = 0.7, spread = 0.3 }\nec50 = { centre = 1.0, spread = 0.5, individual = true }\n"
+    text = SMALL.replace("compartments = 1", f"compartments = {compartments}").replace(
+        'effect = "linear"', f'effect = "{effect}"'
+    )
+    text = text.replace(
+        "slope = { centre = 0.3, spread = 0.5 }\n",
+        "" if effect == "emax" else "slope = { centre = 0.3, spread = 0.5 }\n",
+    )
+    sections = f'[effects]\ncorrelation = "{correlation}"\n'
+    sections += "".join(
+        f'[residual.{o}]\nerror = "{e}"\n' for o, e in zip(("concentration", "anc"), errors, strict=True)
+    )
+    (place / "fit.toml").write_text(
+        text.replace("v1 = {", more + "v1 = {").replace("[sampler]", sections + "[sampler]")
+    )
+    lines = table()
+    if infusion:
+        dose = lines["EVID"] == 1
+        lines = lines.assign(CMT=lines["CMT"].where(~dose, 2), RATE=np.where(dose, 50.0, 0.0))
+    lines.to_csv(place / "three.csv", index=False)
+    settings = load_patient_settings(place)
+    return settings, *load(place, settings)[1:]
+
+
+def test_every_combination_of_structures_is_accepted(tmp_path):
+    """Compartments, effect, lag or infusion, correlation, residual errors: read, built, each with its own coordinates."""
+    errors = (("lognormal", "additive"), ("proportional", "lognormal"), ("additive", "proportional"))
+    routes = ({}, {"lag": True}, {"infusion": True})
+    for c, effect, route, lkj, e in product((1, 2), ("linear", "emax"), routes, ("none", "lkj"), errors):
+        settings, target, data = combined(tmp_path, c, effect, **route, correlation=lkj, errors=e)
+        emax, lag = effect == "emax", "lag" in route
+        effects = 2 + emax + lag
+        shared = 4 + 2 * (c == 2) + 1 + emax + lag + effects + (effects * (effects - 1) // 2) * (lkj == "lkj") + 2
+        assert target.shared_size == shared and target.dimensions == shared + 3 * effects
+        assert target.infusions == ("infusion" in route) and set(data.observed) == {"concentration", "anc"}
+        assert (settings.residual.concentration.error, settings.residual.anc.error) == e
+
+
+def test_gradient_of_the_richest_combination(tmp_path):
+    """Two compartments, Emax, lag, correlation, other residual errors: against differences."""
+    _, target, data = combined(tmp_path, 2, "emax", lag=True, correlation="lkj", errors=("proportional", "additive"))
+    rng = np.random.default_rng(7)
+    x, u = 0.2 * rng.normal(size=target.dimensions), rng.normal(size=target.dimensions)
+    both = jax.jit(jax.value_and_grad(target.log_density))
+    value, slope = both(jnp.asarray(x), data)
+    assert (
+        np.isfinite(value) and np.isfinite(slope).all() and (np.abs(slope[: target.layout.parameters.stop]) > 0.0).all()
+    )
+    step = 1e-5
+    differences = (both(jnp.asarray(x + step * u), data)[0] - both(jnp.asarray(x - step * u), data)[0]) / (2.0 * step)
+    assert float(differences) == pytest.approx(float(slope @ u), rel=1e-4)
+
+
+def test_a_lag_of_doses_into_central_is_refused(folder, tmp_path, capsys):
+    (tmp_path / "fit.toml").write_text(SMALL.replace("v1 = {", "lag = { centre = 1.5, spread = 0.3 }\nv1 = {"))
+    table().assign(CMT=lambda t: t["CMT"].where(t["EVID"] == 0, 2)).to_csv(tmp_path / "three.csv", index=False)
+    assert run(["fit", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "a lag together with doses into central" in error
+
+
 @pytest.mark.slow
 def test_a_killed_fit_goes_on_to_the_same_draws(folder, tmp_path, monkeypatch):
     """Interrupted among the blocks, begun again by the same command: the parameters of an uninterrupted run, byte for byte."""
@@ -253,7 +368,13 @@ MISTAKES = {
     "covariate not there": ("{ WT = {", "{ HT = {", "covariate 'HT'"),
     "reference 0": ("reference = 70.0", "reference = 0.0", "reference"),
     "unknown key": ("[sampler]", "[sampler]\nchain = 4", "chain"),
-}
+    "joint without the arrest model": ("[sampler]", '[joint]\nevidence = "built-in"\n\n[sampler]', "unknown key `joint`"),
+    "level not declared": (POWER, 'category = { reference = "60", levels = ["70"] }', "patient 3 has '90'"),
+    "level of nobody": (POWER, 'category = { reference = "60", levels = ["70", "80", "90"] }', "no patient has level '80'"),
+    "reference among the levels": (POWER, 'category = { reference = "60", levels = ["60", "70"] }', "names 60 twice"),
+    "power and category": (POWER, POWER + ', category = { reference = "60", levels = ["70"] }', "or category alone"),
+    "category not there": ("{ WT = { " + POWER, '{ SEX = { category = { reference = "M", levels = ["F"] }', "covariate 'SEX'"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", list(MISTAKES))

@@ -36,7 +36,10 @@ LEDGER = Ledger(
     progression=np.array([66.2, 30.0, 52.6, 20.1, 61.0, 47.3]),
     progressed=np.array([0.0, 1.0, 1.0, 1.0, 0.0, 1.0]),
 )
-COUNTS = Counts(RNG.integers(0, 70, (LANES, 5)), RNG.normal(1.0, 0.4, (LANES, 5)), (RNG.random((LANES, 5)) < 0.7) * 1.0)
+COUNTS = Counts(
+    RNG.integers(0, 70, (LANES, 5)), RNG.normal(1.0, 0.4, (LANES, 5)),
+    (np.arange(5 * LANES) % 3 == 1).reshape(LANES, 5) * 1.0, (RNG.random((LANES, 5)) < 0.7) * 1.0,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +84,18 @@ def by_day(followed):
 
 
 def test_course_and_counts(followed, by_day):
+    """A count below its limit: the density integrated up to the limit."""
     who, _, (f, counts, *_) = followed
     np.testing.assert_allclose(f.log_blood, by_day[0], rtol=1e-9, atol=1e-12)
     assert f.log_blood.min() < -0.3
     for i in range(LANES):
         level = float(who.log_anc0[i]) + by_day[0][COUNTS.day[i], i]
-        each = stats.lognorm(0.3, scale=np.exp(level)).logpdf(np.exp(COUNTS.log_value[i]))
-        assert counts[i] == pytest.approx((each * COUNTS.there[i]).sum(), rel=1e-9)
+        each = []
+        for at, value, below in zip(level, np.exp(COUNTS.log_value[i]), COUNTS.below[i], strict=True):
+            law = stats.lognorm(0.3, scale=np.exp(at))
+            each.append(np.log(quad(law.pdf, 0.0, value, epsabs=0.0)[0]) if below else law.logpdf(value))
+        assert counts[i] == pytest.approx((np.array(each) * COUNTS.there[i]).sum(), rel=1e-7)
+    assert (COUNTS.below * COUNTS.there).sum() > 3
 
 
 def test_infection_by_an_integral_over_the_frailty(followed, by_day):

@@ -76,7 +76,7 @@ def test_doses_and_infusions_against_diffrax(r, lag):
     rows = [{"time": 0, "evid": 1, "amt": 5.0}, *observe(0.5, 1.0)]
     rows += [{"time": 2.0, "evid": 1, "cmt": 2, "amt": 3.0, "rate": 1.5}, *observe(3.7)]
     rows += [{"time": 5.0, "evid": 1, "cmt": 2, "amt": 1.0}, *observe(6.0, 11.9, 12.1, 30.0)]
-    ours = at(records(*rows), r, lag=lag)
+    ours = at(records(*rows), r, lag=lag, lag_central=lag)
     theirs = by_diffrax([(0.0, 5.0, 1), (5.0, 1.0, 2)], [(2.0, 1.5, 2.0)], TIMES, r, lag)
     np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
 
@@ -145,16 +145,58 @@ def test_steady_state_and_further_doses_against_a_train(lag, route, ss, reset):
     times = [start + x for x in (0.0, 0.5, 1.3, 3.0, 24.0, 25.0, 48.5, 49.0, 110.0)]
     tail = [{"time": start + 60.0, "evid": 3}] if reset else []
     before, after = [t for t in times if t < start + 60.0], [t for t in times if t >= start + 60.0]
-    ours = at(records(*rows, *observe(*before), *tail, *observe(*after)), lag=lag)
+    ours = at(records(*rows, *observe(*before), *tail, *observe(*after)), lag=lag, lag_central=lag)
     train = [{**dose, "time": start - k * interval + 1e3} for k in range(40, -3, -1)]
     early = [{**first, "time": 30.0 + 1e3}] if ss == 2 else []
     written = sorted(
         [*train, *early, *({"time": t + 1e3} for t in before)], key=lambda x: (x["time"], not x.get("evid"))
     )
-    theirs = at(records(*written), lag=lag)
+    theirs = at(records(*written), lag=lag, lag_central=lag)
     np.testing.assert_allclose(ours[:, : len(before)], theirs, rtol=1e-10, atol=1e-12)
     if reset:
         np.testing.assert_array_equal(ours[:, len(before) :], 0.0)
+
+
+def test_steady_state_of_one_compartment_against_a_train():
+    """To ten digits, and far into its decay: no cancellation by the compartment that is not there."""
+    r, times = rates(1.1, 2.0, 20.0), (0.0, 3.0, 23.0, 300.0)
+    dose = {"evid": 1, "amt": 4.0, "ii": 24.0}
+    ours = at(records({**dose, "ss": 1}, *observe(*times)), r)
+    train = at(records({**dose, "addl": 40}, *observe(*(40 * 24.0 + t for t in times))), r)
+    np.testing.assert_allclose(ours[:2], train[:2], rtol=1e-10)
+    assert ours[1, 3] < 1e-10
+
+
+def test_a_lag_delays_the_doses_of_its_compartment():
+    """Oral doses by ALAG1, those into central by ALAG2: each as if given later. Before it arrives a dose is not there."""
+    oral = [{"evid": 1, "amt": 5.0, "ii": 12.0, "addl": 3}, {"time": 40.0, "evid": 4, "amt": 2.0}]
+    central = [
+        {"time": 1.0, "evid": 1, "cmt": 2, "amt": 3.0, "rate": 1.5},
+        {"time": 41.0, "evid": 1, "cmt": 2, "amt": 1.0},
+    ]
+    times = (0.5, 2.9, 3.1, 13.0, 39.0, 40.5, 42.0, 44.0)
+    observed = [{"time": t} for t in times]
+    for rows, lags in ((oral, {"lag": 2.3}), (central, {"lag_central": 0.7})):
+        of = next(iter(lags.values()))
+        whole = sorted([*rows, *observed], key=lambda x: x.get("time", 0.0))
+        later = [x | {"time": x.get("time", 0.0) + of if x.get("evid") == 1 else x.get("time", 0.0)} for x in whole]
+        if rows is oral:  # the reset comes when it is recorded, its dose after the lag
+            later += [{"time": 40.0, "evid": 3}, {"time": 40.0 + of, "evid": 1, "amt": 2.0}]
+            later = [x for x in later if x.get("evid") != 4]
+        later.sort(key=lambda x: x["time"])
+        np.testing.assert_allclose(at(records(*whole), **lags), at(records(*later)), rtol=1e-10, atol=1e-12)
+    assert at(records(*oral, *observe(40.5)), lag=2.3).max() == 0.0
+
+
+def test_a_steady_state_dose_that_lags_shows_the_end_of_the_interval_before():
+    """C(t) = C0(t - lag + II) before it arrives, C0(t - lag) after: what NONMEM 7.5.1 prints for SS 1 with ALAG1."""
+    dose = {"evid": 1, "amt": 4.0, "ii": 24.0, "ss": 1}
+    lag, times = 1.5, (0.0, 0.5, 1.0, 2.0, 23.0)
+    ours = at(records(dose, *observe(*times)), lag=lag)
+    wrapped = np.array([t - lag + 24.0 * (t < lag) for t in times])
+    order = np.argsort(wrapped)
+    plain = at(records(dose, *observe(*wrapped[order])))
+    np.testing.assert_allclose(ours[:, order], plain, rtol=1e-10)
 
 
 def test_row_order_decides_at_equal_times():

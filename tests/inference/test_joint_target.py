@@ -1,0 +1,194 @@
+"""Patients of one trial and reported numbers of another: the joint density is both of its parts, and its prior is the stated one."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mezikd.inference.arrest_settings import ArrestFit
+from mezikd.inference.arrest_target import ArrestInputs, ArrestTarget
+from mezikd.inference.between_trials import between_sd, both, mean_of_trials, middle_sd
+from mezikd.inference.coordinates import straightened
+from mezikd.inference.joint_target import JointInputs, JointTarget
+from mezikd.model.delivered import Counts, Deaths, Ledger
+from mezikd.model.parameters import free
+from mezikd.model.population import Information
+from scipy import stats
+from scipy.integrate import quad
+from scipy.special import roots_hermitenorm
+
+SHARED = ("ec50", "anc0", "infection_rate")
+SCALE = 0.3
+
+
+def single(patients: int = 2) -> tuple[ArrestTarget, ArrestInputs]:
+    """Return two patients, followed for three weeks."""
+    estimated = {n: {} for n in ("anc0", "ec50", "sigma_anc", "infection_rate", "progression_rate")}
+    settings = ArrestFit.model_validate({
+        "study": {"name": "two", "title": "two patients", "citation": "none"}, "tables": {},
+        "model": {"structure": "arrest"}, "parameters": estimated,
+    })  # fmt: skip
+    dose = np.ones((3, 7, patients)) * [1.0, 0.6]
+    ledger = Ledger(dose, np.array([1e6, 12.0]), np.array([9.3, 15.0]), np.array([1.0, 0.0]), np.array([20.0, 14.2]), np.array([0.0, 1.0]))  # fmt: skip
+    counts = Counts(np.array([[0, 7, 14], [0, 8, 0]]), np.log([[3.1, 1.2, 0.8], [2.0, 1.5, 1.0]]), np.zeros((2, 3)), np.array([[1, 1, 1], [1, 1, 0.0]]))  # fmt: skip
+    rng = np.random.default_rng(4)
+    half = rng.normal(size=(patients, 4, 4))
+    known = Information(half @ np.swapaxes(half, 1, 2), rng.normal(size=(patients, 4)))
+    deaths = Deaths(1.0, 3.0, 0.0, 2.0, 0.0, 1.0)
+    return ArrestTarget(settings, patients), ArrestInputs(
+        ledger, counts, np.zeros(2, int), np.array([1.0, 1.0]), deaths, known
+    )
+
+
+@pytest.fixture(scope="module")
+def joint(target):
+    of_patients, patients = single()
+    made = JointTarget(of_patients, target, SHARED, SCALE)
+    return made, JointInputs.of(patients, target.data), patients
+
+
+@pytest.fixture(scope="module")
+def compiled(joint):
+    """Return (joint log-densities, sides, patients' log-density, reported log-likelihood), each compiled once."""
+    made, data, patients = joint
+    return (
+        jax.jit(lambda xs: made.log_densities(xs, data)),
+        jax.jit(jax.vmap(made.sides)),
+        jax.jit(lambda x: made.single.log_density(x, patients)),
+        jax.jit(lambda z: made.numbers.log_likelihood(made.numbers.expected(z), made.numbers.data)),
+    )
+
+
+def points(made, tau=None) -> np.ndarray:
+    xs = 0.4 * np.random.default_rng(3).normal(size=(3, made.dimensions))
+    if tau is not None:
+        xs[:, made.layout.tau] = tau
+    return xs
+
+
+def test_density_is_the_sum_of_both_parts(joint, compiled):
+    """Each part by the likelihood of its own fit, at parameters worked out by hand; priors by scipy."""
+    made, _, _ = joint
+    density, sides, of_patients, of_numbers = compiled
+    xs = points(made)
+    mine, theirs = made.estimated
+    for x, total, s in zip(xs, density(xs), zip(*sides(xs), strict=True), strict=True):
+        at = made.layout
+        tau = stats.halfnorm(scale=SCALE).ppf(stats.norm.cdf(x[at.tau]))
+        np.testing.assert_allclose(s[2], tau, rtol=1e-10)
+        z = {p.name: float(v) for p, v in zip(mine, s[0], strict=False)}
+        w = {p.name: float(v) for p, v in zip(theirs, s[1], strict=True)}
+        spread = np.array([p.spread for n in SHARED for p in mine if p.name == n])
+        difference = np.array([z[n] - w[n] for n in SHARED]) * spread
+        np.testing.assert_allclose(difference, np.sqrt(2.0) * tau * x[at.difference], rtol=1e-10)
+        middle = np.array([z[n] + w[n] for n in SHARED]) * 0.5 * spread / np.sqrt(spread**2 + tau**2 / 2)
+        own = [v for n, v in z.items() if n not in SHARED], [v for n, v in w.items() if n not in SHARED]
+        prior = -0.5 * sum((np.asarray(v) ** 2).sum() for v in (*own, middle, x[at.difference], x[at.tau]))
+        patients = float(of_patients(s[0])) + 0.5 * (np.asarray(s[0])[: len(mine)] ** 2).sum()
+        assert float(total) == pytest.approx(prior + patients + float(of_numbers(s[1])), abs=1e-8)
+        assert abs(difference).min() > 1e-3
+
+
+def test_without_a_between_trial_effect_it_is_pooling(joint, compiled):
+    """tau to 0: one value for both trials, counted once in the prior."""
+    made, _, _ = joint
+    density, sides, of_patients, of_numbers = compiled
+    xs = points(made, tau=-12.0)
+    mine, theirs = made.estimated
+    names = [p.name for p in theirs]
+    for x, total, one, other in zip(xs, density(xs), *sides(xs)[:2], strict=True):
+        z, w = np.array(one), np.array(other)
+        pooled = w.copy()
+        for i, p in enumerate(mine):
+            if p.name in SHARED:
+                pooled[names.index(p.name)] = z[i]
+        own = [v for p, v in zip(mine, z, strict=False) if p.name not in SHARED]
+        patients = float(of_patients(z)) + 0.5 * (z[: len(mine)] ** 2).sum()
+        once = -0.5 * ((pooled**2).sum() + np.square(own).sum())
+        rest = -0.5 * ((x[made.layout.difference] ** 2).sum() + 3 * 12.0**2)
+        assert float(total) == pytest.approx(patients + float(of_numbers(pooled)) + once + rest, abs=1e-8)
+
+
+def test_with_a_wide_between_trial_effect_it_is_two_fits(joint):
+    """Huge tau: the prior of a shared parameter's two values is flat and they are free of each other, whatever they are."""
+    wide = replace(joint[0], between_trial_sd=1e7)
+    mine, theirs = wide.estimated
+    rng = np.random.default_rng(6)
+    known, spread = [p.name for p in theirs], np.array([p.spread for n in SHARED for p in mine if p.name == n])
+    tau = 1e7 * stats.halfnorm.ppf(0.5)
+    priors, own = [], []
+    for _ in range(2):
+        z, w = 0.4 * rng.normal(size=len(mine)), 0.4 * rng.normal(size=len(theirs))
+        straight = np.asarray(straightened(jnp.asarray(w), wide.numbers.parameters))
+        x = np.zeros(wide.dimensions)
+        x[wide.layout.patients] = [v for p, v in zip(mine, z, strict=True) if p.name not in SHARED]
+        x[wide.layout.reported] = [v for p, v in zip(theirs, straight, strict=True) if p.name not in SHARED]
+        one, two = (np.array([v[names.index(n)] for n in SHARED]) * spread for v, names in ((z, [p.name for p in mine]), (w, known)))  # fmt: skip
+        x[wide.layout.difference] = (one - two) / (np.sqrt(2.0) * tau)
+        middle = 0.5 * (one + two)
+        middle[SHARED.index("ec50")] -= (w - straight)[known.index("ec50")] * spread[SHARED.index("ec50")]
+        x[wide.layout.middle] = middle / np.sqrt(spread**2 + tau**2 / 2)
+        sides = wide.sides(jnp.asarray(x))
+        np.testing.assert_allclose(sides.patients[: len(mine)], z, atol=1e-7)
+        np.testing.assert_allclose(sides.reported, w, atol=1e-7)
+        priors.append(float(sides.log_prior))
+        own.append(sum(-0.5 * v**2 for p, v in zip((*mine, *theirs), (*z, *w), strict=True) if p.name not in SHARED))
+    assert priors[1] - priors[0] == pytest.approx(own[1] - own[0], abs=1e-8)
+
+
+def test_prior_of_two_trials_and_their_mean():
+    """theta_k = mu + u_k: covariance of both trials and mu by simulation of the statement, closed form of the code."""
+    spread, tau = 0.7, 0.4
+    x, w = roots_hermitenorm(12)
+    w = w / w.sum()
+    a, d, m = np.meshgrid(x, x, x, indexing="ij")
+    weight = np.einsum("i,j,k->ijk", w, w, w)
+    one, two = (np.asarray(v) for v in both(a, d, tau, spread))
+    mean = np.asarray(mean_of_trials(one, two, tau, spread, m))
+    values = np.stack([one, two, mean]).reshape(3, -1) * spread
+    found = (values * weight.ravel()) @ values.T
+    s, t = spread**2, tau**2
+    np.testing.assert_allclose(found, [[s + t, s, s], [s, s + t, s], [s, s, s]], rtol=1e-10)
+
+
+def test_two_normal_trials_agree_with_the_stated_model():
+    """Posterior means of both trials with normal data, against integrals over mu, both deviations and tau as stated."""
+    spread, scale, y, sd = 0.8, 0.5, np.array([0.6, -0.3]), np.array([0.15, 0.25])
+    taus, weights = np.polynomial.legendre.leggauss(400)
+    taus, weights = 0.5 * 6 * scale * (taus + 1.0), weights
+
+    def given(tau):
+        """Evidence and posterior means given tau: a normal with known covariance."""
+        cov = spread**2 + tau**2 * np.eye(2)
+        gain = cov @ np.linalg.inv(cov + np.diag(sd**2))
+        return stats.multivariate_normal(np.zeros(2), cov + np.diag(sd**2)).pdf(y), gain @ y
+
+    evidence, means = (np.array(v) for v in zip(*(given(t) for t in taus), strict=True))
+    mass = weights * stats.halfnorm(scale=scale).pdf(taus) * evidence
+    expected = mass @ means / mass.sum()
+
+    grid = np.linspace(-6.0, 6.0, 81)
+    t, a, d = np.meshgrid(grid, grid, grid, indexing="ij", sparse=True)
+    tau = np.asarray(between_sd(t, scale))
+    one, two = (spread * np.asarray(v) for v in both(a, d, tau, spread))
+    log = -0.5 * (t**2 + a**2 + d**2 + ((one - y[0]) / sd[0]) ** 2 + ((two - y[1]) / sd[1]) ** 2)
+    p = np.exp(log - log.max())
+    np.testing.assert_allclose([(p * one).sum() / p.sum(), (p * two).sum() / p.sum()], expected, atol=2e-4)
+    assert 0.02 < expected[0] - expected[1] < y[0] - y[1]
+
+
+def test_half_normal_between_trial_sd():
+    for z in (-6.0, -1.0, 0.3, 4.0):
+        share = quad(stats.halfnorm(scale=SCALE).pdf, 0.0, float(between_sd(z, SCALE)))[0]
+        assert share == pytest.approx(stats.norm.cdf(z), abs=1e-9)
+    assert float(middle_sd(3.0, 4.0 * np.sqrt(2.0))) == pytest.approx(5.0)
+
+
+def test_every_estimated_parameter_has_one_place(joint):
+    made, _, _ = joint
+    mine, theirs = free(made.single.declared), free(made.numbers.parameters)
+    assert made.shared_size == len(mine) + len(theirs) + len(SHARED)
+    sides = made.sides(jnp.arange(float(made.dimensions)) / 100.0)
+    assert sides.patients.shape == (len(mine) + 8,) and sides.reported.shape == (len(theirs),)
+    assert len(np.unique(np.asarray(sides.patients))) == len(mine) + 8
