@@ -20,7 +20,7 @@ from .patient_results import digest, left_out
 from .patient_start import Gradient, scale_of
 from .places import POSTERIOR
 from .posterior_file import versions
-from .processor import keep_memory
+from .processor import keep_memory, keep_programs
 from .results_folder import UNFINISHED, resume_or_begin
 from .sampler import SamplerSettings, in_background
 from .side_by_side import SideBySide
@@ -36,6 +36,7 @@ def run_arrest_fit(folder: Path, out: Path, settings: ArrestFit, restart: bool) 
     """
     begin = time.perf_counter()
     keep_memory()
+    keep_programs()
     tables = read_tables(folder, settings)
     target, data = build(folder, settings, tables)
     hashed = digest(folder / settings.tables.file)
@@ -49,8 +50,9 @@ def run_arrest_fit(folder: Path, out: Path, settings: ArrestFit, restart: bool) 
     )
     s = SamplerSettings(**settings.sampler.model_dump(exclude={"method"}))
     data = jax.tree.map(jnp.asarray, data)
-    build_args = target.log_densities, s.chains, target.dimensions, target.shared_size, data
-    future = in_background(SideBySide, *build_args)
+    size = target.dimensions, target.shared_size
+    along = target.in_single().log_densities
+    future = in_background(SideBySide, target.log_densities, s.chains, *size, data, along)
     gradient = Gradient(target, data)
     start = load_pickle(work / "start.pickle")
     if start is None:
