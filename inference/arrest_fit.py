@@ -22,7 +22,7 @@ from .patient_results import digest, left_out
 from .patient_start import Gradient, Start, scale_of
 from .places import POSTERIOR
 from .posterior_file import versions
-from .processor import keep_memory
+from .processor import keep_memory, keep_programs
 from .results_folder import UNFINISHED, resume_or_begin
 from .sampler import SamplerSettings, in_background
 from .sampling import Sampled
@@ -43,7 +43,8 @@ def start_and_sample(
     """
     s = SamplerSettings(**settings.sampler.model_dump(exclude={"method"}))
     data = jax.tree.map(jnp.asarray, data)
-    build_args = target.log_densities, s.chains, target.dimensions, target.shared_size, data
+    along = target.in_single().log_densities if isinstance(target, ArrestTarget) else None
+    build_args = target.log_densities, s.chains, target.dimensions, target.shared_size, data, along
     future = in_background(SideBySide, *build_args)
     gradient = Gradient(target, data)
     start = load_pickle(work / "start.pickle")
@@ -70,6 +71,7 @@ def run_arrest_fit(folder: Path, out: Path, settings: ArrestFit, restart: bool) 
     """
     begin = time.perf_counter()
     keep_memory()
+    keep_programs()
     tables = read_tables(folder, settings)
     target, data = build(folder, settings, tables)
     hashed = digest(folder / settings.tables.file)

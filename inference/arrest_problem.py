@@ -72,8 +72,8 @@ def counts_of(tables: PatientData) -> Counts:
     o = tables.observations.loc[tables.observations["observable"] == "anc"]
     who, place = o["patient"].to_numpy(int), o.groupby("patient").cumcount().to_numpy()
     shape = len(tables.ids), int(place.max()) + 1
-    day, log_value, below, there = np.zeros(shape, int), np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    day[who, place] = np.round(o["time"].to_numpy(float) / HOURS_PER_DAY).astype(int)
+    day, log_value, below, there = np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    day[who, place] = np.round(o["time"].to_numpy(float) / HOURS_PER_DAY)
     log_value[who, place] = np.log(o["value"].to_numpy(float))
     below[who, place], there[who, place] = o["censored"].to_numpy(float), 1.0
     return Counts(day, log_value, below, there)
@@ -137,4 +137,4 @@ def build(folder: Path, settings: ArrestFit, tables: PatientData) -> tuple[Arres
         ledger, counts, _regions(folder, settings, tables), drug, _deaths(ledger, *event(tables, "death")),
         Information(np.zeros((n, k, k)), np.zeros((n, k))),
     )  # fmt: skip
-    return ArrestTarget(settings, n), inputs
+    return ArrestTarget(settings, n, tuple(np.flatnonzero(drug == 0.0).tolist())), inputs

@@ -17,7 +17,7 @@ ROUNDS = 2
 
 
 def find_arrest_start(target: ArrestTarget, data: ArrestInputs, gradient: Gradient) -> Start:
-    """Return where to start and the scale there; ``whiten`` is that of what patients share."""
+    """Return where to start and the scale there: ``whiten`` of what patients share, ``follow`` of their effects given it."""
     shared, n, k = target.shared_size, target.patients, len(target.effects)
     x = np.zeros(target.dimensions)
     data = data._replace(information=Information(np.zeros((n, k, k)), np.zeros((n, k))))
@@ -42,10 +42,12 @@ def find_arrest_start(target: ArrestTarget, data: ArrestInputs, gradient: Gradie
     gradient.data = jax.tree.map(jnp.asarray, data)
     first = columns(gradient, x, np.eye(len(x))[:shared])
     blocks = patient_blocks(gradient, x, target)
+    # A patient's coordinates are about standard normal a priori: no direction is wider than that.
     values, vectors = np.linalg.eigh(blocks)
-    cross = np.moveaxis(first[:, shared:].reshape(shared, n, k), 1, 0) @ vectors  # patients shared effects
-    of_patients = np.einsum("psk,pk,ptk->st", cross, 1.0 / np.maximum(values, 1.0), cross)
-    curvature = 0.5 * (first[:, :shared] + first[:, :shared].T) - of_patients
-    values, vectors = np.linalg.eigh(curvature)
+    within = (vectors / np.maximum(values, 1.0)[:, None, :]) @ np.swapaxes(vectors, 1, 2)
+    cross = first[:, shared:].reshape(shared, n, k)
+    moved = -np.einsum("pij,spj->pis", within, cross)
+    curvature = 0.5 * (first[:, :shared] + first[:, :shared].T) + np.einsum("spi,pit->st", cross, moved)
+    values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
     whiten = vectors / np.sqrt(np.maximum(np.abs(values), 1.0))
-    return Start(x, whiten, data, shrinkage, gradient.calls)
+    return Start(x, whiten, data, shrinkage, gradient.calls, moved.reshape(n * k, shared))

@@ -1,6 +1,7 @@
 """Log-density of a fit of the arrest model to single patients: population, individual effects, counts and events."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -19,15 +20,18 @@ from mezikd.model.delivered import (
     of_deaths,
     of_infection,
     of_progression,
+    untouched,
 )
 from mezikd.model.individuals import Individuals, individuals
 from mezikd.model.parameters import Parameter, free, natural
 from mezikd.model.patients import EFFECTS as ALL_EFFECTS
 from mezikd.model.patients import Cohort
 from mezikd.model.population import Information, Spread, effects_of
+from mezikd.model.precision import in_single
 from mezikd.model.structures import STRUCTURES
 
 from .arrest_settings import EFFECTS, SDS, ArrestFit
+from .coordinates import prior_scaled
 
 
 class ArrestInputs(NamedTuple):
@@ -57,6 +61,10 @@ class ArrestTarget:
 
     settings: ArrestFit
     patients: int
+    untreated: tuple[int, ...] = ()
+    """Patients who take no dose: their course needs no following."""
+    single: bool = False
+    """Whether patients are followed in float32: half of the time, for trajectories (side_by_side.py)."""
 
     @property
     def declared(self) -> tuple[Parameter, ...]:
@@ -65,7 +73,7 @@ class ArrestTarget:
 
     @property
     def shared_size(self) -> int:
-        """Number of coordinates that patients share: they come first, each standard normal a priori."""
+        """Number of coordinates that patients share: they come first."""
         return len(free(self.declared))
 
     @property
@@ -80,7 +88,14 @@ class ArrestTarget:
 
     def population(self, x) -> dict[str, Array]:
         """Return every declared parameter at coordinates ``x``, in its own unit."""
-        return natural(x[: self.shared_size], self.declared)
+        return natural(self.prior_scaled(x), self.declared)
+
+    def prior_scaled(self, x) -> Array:
+        """Return the shared coordinates in which the prior is standard normal: the ridge of EC50 is straight in those of ``x``.
+
+        A shear (coordinates.py), so the density needs no Jacobian; ``x`` may have points in front.
+        """
+        return prior_scaled(x[..., : self.shared_size], self.declared)
 
     def spread(self, theta) -> tuple[Array, Spread]:
         """Return the typical logarithms that effects add to, as far as data tell them apart, and the effects' spread.
@@ -141,9 +156,22 @@ class ArrestTarget:
         return flat, theta, density
 
     def followed(self, lanes: Lanes, ledger: Ledger) -> Followed:
-        """Return the course of the lanes."""
+        """Return the course of the lanes, the patients of one point after the other."""
         steps = self.settings.model.steps_per_day
-        return follow(lanes.individuals, lanes.rates, ledger, STRUCTURES["arrest"], steps)
+        if not self.untreated:
+            return follow(lanes.individuals, lanes.rates, ledger, STRUCTURES["arrest"], steps)
+        number = np.arange(ledger.stop.shape[0])
+        none = np.isin(number % self.patients, self.untreated)
+        kinds = [np.flatnonzero(x).astype(np.int32) for x in (~none, none)]
+        (on, doses), (off, no_doses) = (
+            jax.tree.map(lambda x, k=k: jnp.asarray(x)[..., k], (lanes, ledger)) for k in kinds
+        )
+        parts = (
+            follow(on.individuals, on.rates, doses, STRUCTURES["arrest"], steps),
+            untouched(off.individuals, off.rates, no_doses),
+        )
+        order = np.argsort(np.concatenate(kinds)).astype(np.int32)
+        return jax.tree.map(lambda *x: jnp.concatenate(x, axis=-1)[..., order], *parts)
 
     def of_patients(self, lanes: Lanes, ledger: Ledger, counts: Counts) -> Array:
         """Return the log-likelihood of each lane's counts and events."""
@@ -159,7 +187,8 @@ class ArrestTarget:
         """Return the log-likelihoods of many points ``xs``, ``points coordinates``, with the density of the effects."""
         points = xs.shape[0]
         lanes, theta, density = self.lanes(xs, data)
-        fitted = self.of_patients(lanes, *repeated(data, points)).reshape(points, self.patients)
+        of_patients = partial(in_single, self.of_patients) if self.single else self.of_patients
+        fitted = of_patients(lanes, *repeated(data, points)).reshape(points, self.patients)
         total = (density + fitted).sum(axis=1)
         if self.settings.model.death:
             total += jax.vmap(lambda t: of_deaths(data.deaths, t))(theta)
@@ -167,7 +196,11 @@ class ArrestTarget:
 
     def log_densities(self, xs, data: ArrestInputs) -> Array:
         """Return the log posterior densities of many points ``xs``, up to a constant."""
-        return self.log_likelihoods(xs, data) - 0.5 * (xs[:, : self.shared_size] ** 2).sum(axis=1)
+        return self.log_likelihoods(xs, data) - 0.5 * (self.prior_scaled(xs) ** 2).sum(axis=1)
+
+    def in_single(self) -> "ArrestTarget":
+        """Return the same log-density with patients followed in float32."""
+        return replace(self, single=True)
 
     def log_density(self, x, data: ArrestInputs) -> Array:
         """Return the log posterior density at one point."""

@@ -36,6 +36,8 @@ from .tasks import Task, results_of
 from .workers import workers
 
 FINISHED = "calibration.csv"
+CHOSEN = "covariance"
+"""The version in use."""
 console = Console(stderr=True, highlight=False, markup=False)
 
 
@@ -108,18 +110,18 @@ def run_calibrate(
     asked = {i: (i, truths[i], evidence[i], seed) for i in missing}
     make = partial(_compiled_fit, problem, prior, settings, covariance_trials)
     if missing and cluster is not None:
-        results |= _progress(cluster, Remote(make, versions()), asked, work, trials)
+        results |= progress(cluster, Remote(make, versions()), asked, work, trials)
     elif missing:
         with console.status("compiling"):
             fit = make()
         console.print(f"{time.perf_counter() - begin:.0f} s: compiled")
         with workers(CORES) as pool:
-            results |= _progress(pool, fit, asked, work, trials)
+            results |= progress(pool, fit, asked, work, trials)
     fits = [results[i] for i in range(trials)]
     parameters = {p.name for p in problem.free}
     ranks = rank_table(fits, set(fits[0].truth) - parameters)
     table = with_rank_tests(coverage_table(ranks), ranks)
-    table["contraction"] = table["quantity"].map(contraction(ranks).get)
+    table["contraction"] = table["quantity"].map(contraction(ranks, CHOSEN).get)
     new = new_results(out)
     coverage_figure(table, new / "figures" / "coverage.png")
     rank_figure(ranks, new / "figures" / "ranks.png")
@@ -137,9 +139,9 @@ def _compiled_fit(*of: Any) -> Callable[..., TrialFit]:
     return Calibrator.build(*of).fit
 
 
-def _progress(
-    pool: Executor, fit: Callable[..., TrialFit], asked: Mapping[int, tuple], work: Path, trials: int
-) -> dict[int, TrialFit]:
+def progress[Result](
+    pool: Executor, fit: Callable[..., Result], asked: Mapping[int, tuple], work: Path, trials: int
+) -> dict[int, Result]:
     """Return the fits of the trials ``asked`` for, by number, each saved in ``work`` as it comes."""
     columns = TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     tasks = {i: Task(work / f"{i:05d}.pickle", fit, arguments) for i, arguments in asked.items()}
@@ -159,5 +161,5 @@ def _say(table, fits: list[TrialFit], seconds: float) -> bool:
             f"acceptance {np.mean([f.accept for f in fit]):.2f}, {sum(f.divergences for f in fit)} divergences"
         )
     console.print(f"{seconds:.0f} s")
-    chosen = read[read["version"] == "covariance"]
+    chosen = read[read["version"] == CHOSEN]
     return bool(chosen["inside"].all() and (chosen["rank_p"] >= 0.01).all())

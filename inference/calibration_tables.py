@@ -1,12 +1,13 @@
 """Coverage and ranks of a calibration as tables, with the bands that they should stay in."""
 
 from collections.abc import Iterable
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
-from .calibration import RANKED, VERSIONS, TrialFit
+from .calibration import RANKED, Fitted
 
 LEVELS = (0.5, 0.9)
 CONFIDENCE = 0.99
@@ -16,15 +17,25 @@ COVERAGE_COLUMNS = (
 )  # fmt: skip
 
 
-def rank_table(fits: Iterable[TrialFit], quantities: set[str]) -> pd.DataFrame:
+class Fits(Protocol):
+    """One trial: the truths, and the fits by version (calibration.TrialFit, patient_calibration.PatientTrial)."""
+
+    @property
+    def truth(self) -> dict[str, float]: ...
+
+    @property
+    def fits(self) -> dict[str, Fitted]: ...
+
+
+def rank_table(fits: Iterable[Fits], quantities: set[str]) -> pd.DataFrame:
     """Return ranks.csv: one line a trial, version and quantity or parameter.
 
     ``rank`` is the number of the RANKED draws below the truth, 0 to RANKED, uniform if the fit is calibrated.
     """
     lines = []
     for trial, fit in enumerate(fits):
-        for version in VERSIONS:
-            for name, draws in fit.fits[version].draws.items():
+        for version, fitted in fit.fits.items():
+            for name, draws in fitted.draws.items():
                 lines.append(
                     (
                         trial, name, "quantity" if name in quantities else "parameter", version,
@@ -105,8 +116,8 @@ def with_rank_tests(table: pd.DataFrame, ranks: pd.DataFrame) -> pd.DataFrame:
     return table.assign(rank_p=[found[key] for key in zip(table["quantity"], table["version"], strict=True)])
 
 
-def contraction(ranks: pd.DataFrame) -> dict[str, float]:
-    """Return, by quantity, 1 - mean posterior variance / variance of the truths, of the version 'covariance'."""
-    chosen = ranks.query("version == 'covariance'").assign(variance=lambda t: t["posterior_sd"] ** 2)
+def contraction(ranks: pd.DataFrame, version: str) -> dict[str, float]:
+    """Return, by quantity, 1 - mean posterior variance / variance of the truths, of one version."""
+    chosen = ranks.query("version == @version").assign(variance=lambda t: t["posterior_sd"] ** 2)
     of = chosen.groupby("quantity", sort=False).agg(posterior=("variance", "mean"), truth=("truth", "var"))
     return {str(name): float(1.0 - line["posterior"] / line["truth"]) for name, line in of.iterrows()}

@@ -21,9 +21,9 @@ def grade(count) -> np.ndarray:
 
 
 def cut(count) -> np.ndarray:
-    """Return counts cut to whole steps of STEP, not rounded."""
+    """Return counts cut to whole steps of STEP, not rounded; at least one step, since a fit takes logarithms."""
     # 1e-9: a count that is a whole number of steps up to rounding stays there.
-    return np.round(np.floor(np.asarray(count, float) / STEP + 1e-9) * STEP, 3)
+    return np.round(np.maximum(np.floor(np.asarray(count, float) / STEP + 1e-9), 1.0) * STEP, 3)
 
 
 def baseline_counts(arm: VirtualArm, rng: np.random.Generator) -> np.ndarray:

@@ -43,7 +43,13 @@ def with_other_trial(tree: xr.DataTree, target: JointTarget, sides: Sides, seed:
     for j, name in enumerate(target.shared):
         (k, p), (i, _) = (next((i, p) for i, p in enumerate(side) if p.name == name) for side in (mine, theirs))
         tau, z = sides.tau[..., j], rng.standard_normal(sides.tau.shape[:2])
-        mean = mean_of_trials(sides.patients[..., k], sides.reported[..., i], tau, p.spread, z)
+        mean = mean_of_trials(
+            np.asarray(target.single.prior_scaled(jnp.asarray(sides.patients)))[..., k],
+            sides.reported[..., i],
+            tau,
+            p.spread,
+            z,
+        )
         new[f"between_trial_sd_{name}"] = tau, "working scale"
         new[f"mean_of_trials_{name}"] = p.from_standard(mean), p.unit
     for name, (x, unit) in new.items():

@@ -15,7 +15,7 @@ from mezikd.model.population import Information
 
 from .arrest_target import ArrestInputs, ArrestTarget
 from .between_trials import between_sd, both, middle_sd
-from .coordinates import prior_scaled
+from .coordinates import prior_scaled, straightened
 from .likelihood import Data, Target
 
 
@@ -40,7 +40,7 @@ class Sides(NamedTuple):
     """A point as each trial's own likelihood reads it."""
 
     patients: Array
-    """Coordinates of ``ArrestTarget``: estimated parameters (standard normal: the declared prior), then effects."""
+    """Coordinates of ``ArrestTarget``: estimated parameters, then effects."""
     reported: Array
     """Prior-scaled coordinates of ``Target``."""
     tau: Array
@@ -136,7 +136,8 @@ class JointTarget:
         alone = moved[np.array([n not in self.shared for n in names])]
         parts = x[at.patients], alone, middle, x[at.difference], x[at.tau]
         prior = -0.5 * jnp.stack([(v**2).sum() for v in parts]).sum()
-        of_patients = jnp.concatenate([self._placed(0, x[at.patients], mine), x[self.shared_size :]])
+        placed = straightened(self._placed(0, x[at.patients], mine), self.single.declared)
+        of_patients = jnp.concatenate([placed, x[self.shared_size :]])
         return Sides(of_patients, self._placed(1, alone, shared), tau, prior)
 
     def population(self, x) -> dict[str, Array]:

@@ -117,7 +117,8 @@ def compiled_sampler(target: Target, settings: SamplerSettings, side_by_side: bo
     if not side_by_side:
         return Sampler(wanted, n, target.data, settings, along)
     wanted, along = (jax.vmap(f, in_axes=(0, None)) for f in (wanted, along))
-    return SideBySide(wanted, settings.chains, n, n, target.data, along)
+    # Programs that span several devices run one at a time.
+    return SideBySide(wanted, settings.chains, n, n, target.data, along, parts=None if target.over is None else 1)
 
 
 def draws_of(
@@ -135,6 +136,7 @@ def draws_of(
     As ``sampling.sample``; ``at_once`` chains of NUTS run at a time.
     """
     if isinstance(sampler, SideBySide):
-        scale = Scale(np.asarray(geometry.centre), np.asarray(geometry.whiten), np.zeros(0))
+        centre = np.asarray(geometry.centre)
+        scale = Scale(centre, np.asarray(geometry.whiten), np.zeros(0), np.zeros((0, len(centre))))
         return sample_side_by_side(sampler, settings, scale, geometry.data, work, console, kept_as)
     return sample(sampler, geometry, gradient, work, kept_as, console, at_once)

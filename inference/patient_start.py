@@ -8,6 +8,7 @@ blocks also tell what each patient's data say of its effects, and so the scale o
 """
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -38,6 +39,8 @@ class Start(NamedTuple):
     shrinkage: np.ndarray
     """Of each effect: mean posterior variance over the population variance."""
     gradients: int
+    follow: np.ndarray | None = None
+    """How coordinates of effects move with those that patients share, where ``whiten`` is of these alone."""
 
 
 class Hierarchy(Protocol):
@@ -65,6 +68,12 @@ class Gradient:
         self._function = jax.jit(jax.value_and_grad(target.log_density), compiler_options=compiler_options())
         self.data: Any = jax.tree.map(jnp.asarray, data)
         self.calls = 0
+
+    def of(self, data: Any) -> "Gradient":
+        """Return the same compiled function of other data, of the same shapes; counted anew."""
+        other = copy(self)
+        other.data, other.calls = jax.tree.map(jnp.asarray, data), 0
+        return other
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the log-density and its gradient."""
@@ -195,6 +204,11 @@ def information_at(blocks: np.ndarray, z: np.ndarray, own: np.ndarray, to_effect
 
 
 def scale_of(start: Start, shared: int) -> Scale:
-    """Return the scale of the start for chains side by side: the coordinates of effects are about standard normal."""
-    covariance = (start.whiten @ start.whiten.T)[:shared, :shared]
-    return Scale(start.x, np.linalg.cholesky(covariance), np.ones(len(start.x) - shared))
+    """Return the scale of the start for chains side by side: given what patients share, effects are about standard normal."""
+    own = np.ones(len(start.x) - shared)
+    if start.follow is not None:
+        return Scale(start.x, start.whiten, own, start.follow)
+    covariance = start.whiten @ start.whiten.T
+    first = covariance[:shared, :shared]
+    follow = np.linalg.solve(first, covariance[:shared, shared:]).T
+    return Scale(start.x, np.linalg.cholesky(first), own, follow)

@@ -16,13 +16,20 @@ from .sampler import BLOCK, Draws, SamplerSettings
 from .sampling import MORE_BLOCKS, Sampled
 from .side_by_side import Block, Place, Scale, SideBySide
 from .step_size import step_for
-from .whitening import matching_covariance
+from .whitening import SHRINK, matching_covariance
 
 FIRST_STEP = 0.2
 FIRST_LENGTH = 0.5 * np.pi
 """A quarter of the period of a standard normal: from there draws are independent of where they came from."""
+JITTER = 0.4
+"""Share of the length by which trajectories are shorter or longer. From 0 to twice the length, as in the paper, |u| is half of
+what it was on average however long they are, and R-hat of its spread needs twice the draws."""
 LENGTHS = (0.3, 15.0)
 """Bounds of the mean length (time) of a trajectory."""
+PRIOR_DRAWS = 100.0
+"""Weight of the scale in use of each patient's coordinates, in draws."""
+CURVATURES = (0.2, 5.0)
+"""Bounds of a: effects are about standard normal to begin with."""
 RATE = 0.025
 """Of Adam, as in the paper."""
 
@@ -32,7 +39,7 @@ class Tuning(NamedTuple):
 
     step_size: float = FIRST_STEP
     length: float = FIRST_LENGTH
-    """Mean time of a trajectory; jitter takes it from 0 to twice that."""
+    """Mean time of a trajectory."""
     mean: float = 0.0
     square: float = 0.0
     updates: int = 0
@@ -64,8 +71,8 @@ def jitter(number: np.ndarray) -> np.ndarray:
 
 def steps_of(tuning: Tuning, first: int, most: int) -> np.ndarray:
     """Return the leapfrog steps of the next ``BLOCK`` transitions, which have ``first`` behind them."""
-    time = 2.0 * tuning.length * jitter(first + np.arange(BLOCK))
-    return np.clip(np.ceil(time / tuning.step_size), 1, most).astype(int)
+    time = tuning.length * (1.0 + JITTER * (2.0 * jitter(first + np.arange(BLOCK)) - 1.0))
+    return np.clip(np.rint(time / tuning.step_size), 1, most).astype(int)
 
 
 def tuned(tuning: Tuning, block: Block, target_accept: float) -> Tuning:
@@ -83,16 +90,32 @@ def tuned(tuning: Tuning, block: Block, target_accept: float) -> Tuning:
 
 
 def rescaled(scale: Scale, warm: list[Block]) -> Scale:
-    """Return the scale that draws and their gradients suggest (whitening.py); the first block is left out."""
+    """Return the scale that draws and their gradients suggest; the first block is left out.
+
+    Of a normal target the slope g in an own coordinate u is -(a u + c's), s what is shared, so that u is about -c's/a given s.
+    Regressed on positions slopes tell a and c from few draws, without error where the target is normal. For the shared
+    coordinates then see whitening.py.
+    """
     kept = warm[1:] or warm
     z = np.concatenate([b.z.reshape(-1, b.z.shape[-1]) for b in kept])
     slope = np.concatenate([b.slope.reshape(-1, b.slope.shape[-1]) for b in kept])
     u, shared = scale.to_u(z), scale.whiten.shape[0]
-    root = np.linalg.cholesky(matching_covariance(u[:, :shared], slope[:, :shared]))
-    own, of_own = u[:, shared:], slope[:, shared:]
-    weight = len(own) / (len(own) + 100.0)
-    ratio = np.sqrt(own.std(axis=0) / np.maximum(of_own.std(axis=0), 1e-12))
-    return Scale(z.mean(axis=0), np.asarray(scale.whiten) @ root, np.asarray(scale.spread) * ratio**weight)
+    u, slope = u - u.mean(axis=0), slope - slope.mean(axis=0)
+    s, own, of_own = u[:, :shared], u[:, shared:], slope[:, shared:]
+    gram = s.T @ s + SHRINK * shared * np.eye(shared)
+
+    def from_shared(x):
+        return np.linalg.solve(gram, s.T @ x)
+
+    rest, of_rest = own - s @ from_shared(own), of_own - s @ from_shared(of_own)
+    a = (PRIOR_DRAWS - (rest * of_rest).sum(axis=0)) / (PRIOR_DRAWS + (rest * rest).sum(axis=0))
+    a = np.clip(a, *CURVATURES)
+    move = from_shared(of_own + a * own) / a  # shared own
+    root = np.linalg.cholesky(matching_covariance(s, slope[:, :shared] + of_own @ move.T))
+    ratio = np.sqrt((own - s @ move).std(axis=0) / np.maximum(of_own.std(axis=0), 1e-12))
+    whiten, spread = np.asarray(scale.whiten), np.asarray(scale.spread)
+    follow = np.asarray(scale.follow) + np.linalg.solve(whiten.T, spread * move).T
+    return Scale(z.mean(axis=0), whiten @ root, spread * ratio ** (len(u) / (len(u) + PRIOR_DRAWS)), follow)
 
 
 def sample_side_by_side(
@@ -120,7 +143,7 @@ def sample_side_by_side(
         key = jax.random.PRNGKey(s.seed)
         first, second = jax.random.split(key)
         u = np.asarray(jax.random.normal(first, (sampler.chains, sampler.coordinates)))
-        place = sampler.at(np.asarray(second), u, scale, data)
+        place = sampler.at(np.asarray(jax.random.split(second, sampler.parts)), u, scale, data)
         run = Run(place, jax.tree.map(np.asarray, scale), Tuning(), [], [], 0, 0, 0.0, 0.0)
     wanted = s.draw_blocks()
     with Progress(*columns, console=console) as bar:

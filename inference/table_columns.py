@@ -99,7 +99,9 @@ ADLB = (
     Column("ADY", "Day of the count", _DAY),
     Column("AVISIT", "Visit", codes="BASELINE, CYCLE n DAY d, UNSCHEDULED (weekly while on hold)", origin="derived"),
     Column("AVISITN", "Visit as cycle + day / 100; 0 at baseline, blank unscheduled", origin="derived"),
-    Column("AVAL", "Count with its error, cut (not rounded) to 0.001, so that no grade changes", "10^9/L"),
+    Column(
+        "AVAL", "Count with its error, cut (not rounded) to 0.001, so that no grade changes; 0.001 at least", "10^9/L"
+    ),
     Column("BASE", "Baseline count", "10^9/L", origin="derived"),
     Column("CHG", "AVAL - BASE", "10^9/L", origin="derived"),
     Column(

@@ -1,5 +1,6 @@
 """One virtual trial under one set of parameter values: every patient's history and day-by-day record, by arm."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -127,9 +128,13 @@ def simulate_virtual_trial(z: np.ndarray, problem: Problem, order: Order) -> Vir
 
     Follow-up, drop-out and data cutoff are those of the fitted trial; every chance comes from the seed.
     """
-    design = problem.target.design
     point, told = _coordinates(z, order.draw, order.seed)
-    theta = {k: jnp.asarray(v) for k, v in natural(jnp.asarray(point), problem.parameters).items()}
+    return simulated_at(natural(jnp.asarray(point), problem.parameters), problem.target.design, order, told)
+
+
+def simulated_at(theta: Mapping[str, Any], design: Design, order: Order, told: str) -> VirtualTrial:
+    """Return one trial simulated at the parameters ``theta`` (natural units), which ``told`` names."""
+    theta = {k: jnp.asarray(v, float) for k, v in theta.items()}
     root = jax.random.key(order.seed)
     arms = []
     for name in order.arms:

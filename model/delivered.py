@@ -27,8 +27,10 @@ from .disposition import two_nodes
 from .elementary import log
 from .individuals import Individuals
 from .infection import daily_ratio
+from .precision import by_dtype
 
-LEAST = 1e-300
+LEAST = 1e-300, 1e-37
+"""In double and single precision. Keeps the logarithm of a probability that is not read finite."""
 Numbers = np.ndarray | Array
 
 
@@ -127,9 +129,27 @@ def follow(ind: Individuals, r: Rates, ledger: Ledger, structure: Any, steps: in
     return Followed(log_blood.reshape(7 * weeks, lanes), cumulative, hazard, effect)
 
 
+def untouched(ind: Individuals, r: Rates, ledger: Ledger) -> Followed:
+    """Return what ``follow`` returns of patients who take no dose, without following them.
+
+    Their count stays at its baseline and their hazard of infection falls by exp(-1/tau) in its early part from day to day, so
+    H is a geometric sum up to the day of its time, and a part of that day.
+    """
+    weeks, _, lanes = ledger.dose.shape
+    zeros = jnp.zeros_like(ind.log_anc0, shape=(weeks, lanes))
+    theta = {"infection_drug": r.drug, "infection_neutropenia": r.neutropenia}
+    rate = ind.infection_rate * daily_ratio(ind.log_anc0, zeros[0], theta)
+    until = jnp.asarray(ledger.infection)
+    whole = jnp.floor(until)
+    first, today = jnp.exp(-0.5 / r.early_days), jnp.exp(-(whole + 0.5) / r.early_days)
+    early = first * jnp.expm1(-whole / r.early_days) / jnp.expm1(-1.0 / r.early_days) + (until - whole) * today
+    cumulative, hazard = rate * (until + r.early * early), rate * (1.0 + r.early * today)
+    return Followed(jnp.repeat(zeros, 7, axis=0), cumulative, hazard, zeros)
+
+
 def of_counts(f: Followed, ind: Individuals, r: Rates, counts: Counts) -> Float[Array, "lanes"]:
     """Return the log-likelihood of each lane's counts: densities of the count, or the probability of one below its limit."""
-    who = np.arange(counts.day.shape[0])[:, None]
+    who = np.arange(counts.day.shape[0], dtype=np.int32)[:, None]
     log_value = jnp.asarray(counts.log_value)
     x = log_value - ind.log_anc0[:, None] - f.log_blood[counts.day, who]
     sigma = r.sigma[:, None]
@@ -141,7 +161,7 @@ def of_counts(f: Followed, ind: Individuals, r: Rates, counts: Counts) -> Float[
 def of_infection(f: Followed, r: Rates, ledger: Ledger) -> Float[Array, "lanes"]:
     """Return the log-likelihood of the time to the first severe infection, per day."""
     grown = jnp.log1p(r.variance * f.cumulative)
-    event = jnp.log(jnp.maximum(f.hazard, LEAST)) - grown
+    event = jnp.log(jnp.maximum(f.hazard, by_dtype(f.hazard, *LEAST))) - grown
     return jnp.where(ledger.infected > 0.0, event, 0.0) - grown / r.variance
 
 
@@ -168,7 +188,7 @@ def of_progression(f: Followed, ind: Individuals, r: Rates, ledger: Ledger) -> F
     carry, xs = (one, zero, zero), (jnp.arange(float(weeks)), base, f.effect)
     (on, off, rate), _ = jax.lax.scan(week, carry, xs)
     seen = jnp.where(ledger.progressed > 0.0, rate / 7.0, on + off)
-    return jnp.log(jnp.maximum(seen, LEAST))
+    return jnp.log(jnp.maximum(seen, by_dtype(seen, *LEAST)))
 
 
 def event_free(

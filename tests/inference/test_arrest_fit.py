@@ -1,6 +1,7 @@
 """The arrest model fitted to single patients: simulated tables in, the simulator's own course back, and the command."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +11,18 @@ import pytest
 import xarray as xr
 from mezikd.inference import posterior_file
 from mezikd.inference.arrest_problem import BEYOND, build, read_tables
-from mezikd.inference.arrest_settings import ArrestFit
+from mezikd.inference.arrest_settings import ArrestFit, Prior
+from mezikd.inference.arrest_start import find_arrest_start
 from mezikd.inference.arrest_target import Lanes
 from mezikd.inference.commands import built_in_fit, run
+from mezikd.inference.coordinates import straightened
 from mezikd.inference.event_check import COMPETING, EVENT, observed
 from mezikd.inference.patient_settings import load_patient_settings
+from mezikd.inference.patient_start import Gradient, columns, scale_of
 from mezikd.inference.virtual_tables import ordered_scenario, tables_of
 from mezikd.inference.virtual_trial import Order, simulate_virtual_trial
-from mezikd.model.parameters import DECLARED
+from mezikd.model.parameters import DECLARED, free
+from scipy.stats import norm
 
 NAMES = ("adsl", "adex", "adlb", "adae", "adtte")
 SMALL = """
@@ -151,6 +156,68 @@ def test_log_density_has_a_gradient_and_the_same_value_in_many_points(problem):
     u = rng.normal(size=target.dimensions)
     step = (both(xs + 1e-5 * u)[0] - both(xs - 1e-5 * u)[0]) / 2e-5
     np.testing.assert_allclose(step, slope @ u, rtol=1e-4)
+
+
+def test_the_start_whitens_patients_and_what_they_share(problem):
+    """In the sampler's coordinates the curvature at the start is near 1, shared and own coordinates apart from one another."""
+    _, _, target, data = problem
+    gradient = Gradient(target, data)
+    start = find_arrest_start(target, data, gradient)
+    scale, shared = scale_of(start, target.shared_size), target.shared_size
+    assert gradient(start.x)[0] > gradient(np.zeros(target.dimensions))[0] + 50.0
+    to_z = np.asarray(scale.to_z(jnp.eye(target.dimensions))) - scale.centre  # row: z of a unit step in a coordinate u
+    h = to_z @ columns(gradient, start.x, to_z[:shared]).T
+    np.testing.assert_allclose(h[:shared], np.eye(shared), atol=0.05)
+    assert np.abs(h[shared:]).max() < 0.05
+    alone = scale._replace(follow=np.zeros_like(scale.follow))
+    to_z = np.asarray(alone.to_z(jnp.eye(target.dimensions))) - scale.centre
+    assert np.abs((to_z @ columns(gradient, start.x, to_z[:shared]).T)[shared:]).max() > 0.1
+
+
+def test_single_precision_is_near(problem):
+    """Trajectories follow float32: the log-density to 1e-3, the gradient to 1e-3 of its length, at draws of the prior."""
+    _, _, target, data = problem
+    xs = jnp.asarray(np.random.default_rng(7).normal(size=(8, target.dimensions)))
+    found = []
+    for t in (target, target.in_single()):
+        values, slope = jax.jit(jax.value_and_grad(lambda xs, t=t: t.log_densities(xs, data).sum()))(xs)
+        found.append((float(values), np.asarray(slope)))
+    (exact, slope), (near, rough) = found
+    assert rough.dtype == np.float64 and 0.0 < abs(near - exact) < 1e-5 * abs(exact) + 1e-2
+    error = np.linalg.norm(rough - slope, axis=1) / np.linalg.norm(slope, axis=1)
+    assert error.max() < 1e-3
+
+
+def test_patients_without_a_dose_need_no_following(problem):
+    """The whole course of everybody gives the same log-densities, at draws of the prior."""
+    _, _, target, data = problem
+    assert len(target.untreated) == 11 and data.ledger.infected[list(target.untreated)].sum() > 0
+    everybody = replace(target, untreated=())
+    xs = jnp.asarray(np.random.default_rng(8).normal(size=(3, target.dimensions)))
+    found = [np.asarray(jax.jit(lambda xs, t=t: t.log_densities(xs, data))(xs)) for t in (target, everybody)]
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
+def test_without_data_the_density_is_the_prior(problem):
+    """Standard normal in prior-scaled coordinates, whatever the sampler's own are; these bend with half-life and EC50."""
+    settings, _, target, data = problem
+    data = data._replace(counts=data.counts._replace(there=np.zeros_like(data.counts.there)))
+    model = settings.model.model_copy(update={"infection": False, "progression": False, "death": False})
+    free_too = settings.parameters | {"half_life_hours": Prior(), "hill": Prior()}
+    target = replace(target, settings=settings.model_copy(update={"parameters": free_too, "model": model}))
+    rng = np.random.default_rng(9)
+    z, u = rng.normal(size=(2, target.shared_size)), rng.normal(size=(2, target.patients * 4))
+    x = np.asarray(straightened(z, target.declared))
+    assert np.abs(x - z).max() > 0.1
+    found = target.log_densities(jnp.asarray(np.concatenate([x, u], axis=1)), data)
+    expected = norm.logpdf(u).sum(axis=1) - 0.5 * (z * z).sum(axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    theta = target.population(jnp.asarray(np.concatenate([x, u], axis=1)[0]))
+    half_life = next(p for p in target.declared if p.name == "half_life_hours")
+    names = [p.name for p in free(target.declared)]
+    assert float(theta["half_life_hours"]) == pytest.approx(
+        half_life.from_standard(z[0, names.index("half_life_hours")])
+    )
 
 
 def test_from_files_to_results(folder):

@@ -70,7 +70,7 @@ def test_bands_are_those_of_the_binomial():
     assert (ninety["band_low"], ninety["band_high"]) == (0.82, 0.97)
     fifty = table.loc[("covariance", 0.5)]
     assert (fifty["band_low"], fifty["band_high"]) == (0.37, 0.63)
-    assert 0.35 < contraction(ranks)["mean"] < 0.65  # half of the prior's variance
+    assert 0.35 < contraction(ranks, "covariance")["mean"] < 0.65  # half of the prior's variance
 
 
 def test_intervals_hold_their_nominal_share_of_ranks():

@@ -10,8 +10,8 @@ import xarray as xr
 from mezikd.inference import side_by_side_run
 from mezikd.inference.sampler import BLOCK, SamplerSettings
 from mezikd.inference.sampling import Sampled
-from mezikd.inference.side_by_side import Scale, SideBySide
-from mezikd.inference.side_by_side_run import Tuning, jitter, sample_side_by_side, steps_of
+from mezikd.inference.side_by_side import Block, Scale, SideBySide
+from mezikd.inference.side_by_side_run import JITTER, Tuning, jitter, rescaled, sample_side_by_side, steps_of
 from rich.console import Console
 from scipy import stats
 
@@ -29,7 +29,7 @@ def log_densities(z, on):
     return on * (normal - 0.5 * x * x - 0.5 * y * y * jnp.exp(-x) - 0.5 * x)
 
 
-SCALE = Scale(np.zeros(5), np.eye(4), np.ones(1))
+SCALE = Scale(np.zeros(5), np.eye(4), np.ones(1), np.zeros((1, 4)))
 ON = jnp.asarray(1.0)
 
 
@@ -87,7 +87,7 @@ def test_energy_is_kept_to_second_order_in_the_step(sampler):
     u = np.random.default_rng(5).standard_normal((CHAINS, 5)) * 0.3
     lost = []
     for steps in (20, 40, 80):
-        place = sampler.at(np.array([0, 7], np.uint32), u, SCALE, ON)
+        place = sampler.at(np.array([[0, 7], [0, 8]], np.uint32), u, SCALE, ON)
         block = sampler.advance(place, np.full(BLOCK, steps), 1.0 / steps, SCALE, ON)[1]
         lost.append(1.0 - block.accept.mean())
     assert lost[0] < 0.02 and lost[1] < 0.4 * lost[0] and lost[2] < 0.4 * lost[1]
@@ -129,9 +129,64 @@ def test_resumed_draws_are_the_same(sampler, sampled, tmp_path, monkeypatch):
     assert again.gradients == sampled.gradients
 
 
+def test_trajectories_may_follow_another_density(tmp_path):
+    """A slope 0.8 times the right one, with an error besides: the same moments, fewer acceptances."""
+
+    def other(z, on):
+        return 0.8 * log_densities(z, on) + 0.2 * jnp.sin(3.0 * z).sum(axis=1)
+
+    sampler = SideBySide(log_densities, CHAINS, 5, 4, ON, other)
+    z = sample_side_by_side(sampler, settings(), SCALE, ON, tmp_path, SILENT).draws.z
+    error = az.mcse(xr.Dataset({"z": (("chain", "draw", "i"), z)}))["z"].to_numpy()
+    flat = z.reshape(-1, 5)
+    assert (np.abs(flat.mean(axis=0)[:4] - [*MEAN, 0.0]) < 4.0 * error[:4]).all()
+    np.testing.assert_allclose(np.cov(flat[:, :3].T), COVARIANCE, atol=0.15)
+
+
+def test_coordinates_whiten_patients_and_what_they_share():
+    """A normal in which 30 patients' own coordinates hang on two shared ones and on nothing else: u is standard normal."""
+    rng = np.random.default_rng(4)
+    shared, own = 2, 30
+    follow, sd = rng.normal(size=(own, shared)), rng.uniform(0.1, 3.0, own)
+    whiten = np.linalg.cholesky(COVARIANCE[:2, :2])
+    scale = Scale(rng.normal(size=shared + own), whiten, sd, follow)
+    root = np.block([[whiten, np.zeros((shared, own))], [follow @ whiten, np.diag(sd)]])
+    u = rng.normal(size=(7, shared + own))
+    z = np.asarray(scale.to_z(jnp.asarray(u)))
+    np.testing.assert_allclose(z, scale.centre + u @ root.T, rtol=1e-10)
+    np.testing.assert_allclose(scale.to_u(z), u, atol=1e-9)
+
+
+def test_the_scale_is_found_from_few_draws():
+    """75 draws of a normal in which 40 patients' coordinates hang on 3 shared ones, and its slopes: nearly the right scale."""
+    rng = np.random.default_rng(6)
+    shared, own = 3, 40
+    follow, sd = 0.5 * rng.normal(size=(own, shared)), rng.uniform(0.7, 1.4, own)
+    right = Scale(rng.normal(size=shared + own), np.linalg.cholesky(COVARIANCE), sd, follow)
+    root = np.block([[right.whiten, np.zeros((shared, own))], [follow @ right.whiten, np.diag(sd)]])
+    z = right.centre + rng.normal(size=(2 * BLOCK, CHAINS, shared + own)) @ root.T
+    start = Scale(np.zeros(shared + own), np.eye(shared), np.ones(own), np.zeros((own, shared)))
+    slope = -(z - right.centre) @ np.linalg.inv(root @ root.T)  # in u of the start, which is z
+    blocks = [Block(z[i::2], slope[i::2], *[None] * 7) for i in range(2)]  # type: ignore[arg-type]
+    found = start
+    for _ in range(2):
+        blocks = [b._replace(slope=slope[i::2] @ _jacobian(found)) for i, b in enumerate(blocks)]
+        found = rescaled(found, blocks)
+    ideal = np.linalg.inv(root) @ _jacobian(found)
+    spread = np.linalg.svd(ideal, compute_uv=False)
+    before = np.linalg.svd(np.linalg.inv(root), compute_uv=False)
+    assert before[0] / before[-1] > 10.0 and spread[0] / spread[-1] < 1.7, spread[[0, -1]]
+    assert np.abs(found.follow - follow).max() < 0.1
+
+
+def _jacobian(scale: Scale) -> np.ndarray:
+    """Return dz/du."""
+    return np.asarray(scale.to_z(jnp.eye(len(scale.centre)))).T - np.asarray(scale.centre)[:, None]
+
+
 def test_where_the_density_is_not_finite_is_rejected(sampler):
     """Chains stay where they are, and what they did counts as divergent."""
-    place = sampler.at(np.array([0, 1], np.uint32), np.ones((CHAINS, 5)), SCALE, ON)
+    place = sampler.at(np.array([[0, 1], [0, 2]], np.uint32), np.ones((CHAINS, 5)), SCALE, ON)
     moved, block = sampler.advance(place, np.full(BLOCK, 3), 1e200, SCALE, ON)
     np.testing.assert_array_equal(moved.u, place.u)
     assert block.diverging.all() and np.isfinite(block.log_density).all()
@@ -142,4 +197,6 @@ def test_jitter_fills_the_interval_and_steps_have_the_mean_length():
     np.testing.assert_allclose(np.sort(x), np.arange(1, 256) / 256.0, rtol=1e-12)
     steps = np.concatenate([steps_of(Tuning(0.01, 1.5), BLOCK * i, 10_000) for i in range(40)])
     assert 0.01 * steps.mean() == pytest.approx(1.5, rel=0.01)
+    assert 0.01 * steps.min() == pytest.approx(1.5 * (1.0 - JITTER), rel=0.01)
+    assert 0.01 * steps.max() == pytest.approx(1.5 * (1.0 + JITTER), rel=0.01)
     assert steps_of(Tuning(0.01, 1.5), 0, 16).max() == 16

@@ -240,7 +240,7 @@ def test_grades_agree_with_counts(made, tables):
     expected = np.select([lb["AVAL"] < 0.5, lb["AVAL"] < 1.0, lb["AVAL"] < 1.5, lb["AVAL"] < 2.0], [4, 3, 2, 1], 0)
     assert (lb["ATOXGR"] == expected).all() and set(lb["ATOXGR"]) == {0, 1, 2, 3, 4}
     assert grade([0.499, 0.5, 0.999, 1.0, 1.499, 1.5, 1.999, 2.0, 9.0]).tolist() == [4, 3, 3, 2, 2, 1, 1, 0, 0]
-    assert cut([0.9996, 1.0, 1.0004, 0.4999999, 1.5]).tolist() == [0.999, 1.0, 1.0, 0.499, 1.5]
+    assert cut([0.9996, 1.0, 1.0004, 0.4999999, 1.5, 0.0004]).tolist() == [0.999, 1.0, 1.0, 0.499, 1.5, 0.001]
     base = lb[lb["ABLFL"] == "Y"]
     assert (base["ADY"] == 1).all() and base["USUBJID"].is_unique and (base["CHG"] == 0).all()
     np.testing.assert_allclose(lb["AVAL"] - lb["BASE"], lb["CHG"], atol=1e-9)
