@@ -14,6 +14,7 @@ from . import arrest_results as results
 from .arrest_problem import build, read_tables
 from .arrest_settings import ArrestFit
 from .arrest_start import find_arrest_start
+from .arrest_target import ArrestTarget
 from .event_check import event_table
 from .files import load_pickle, save_pickle
 from .patient_fit import console

@@ -158,7 +158,7 @@ class PatientCalibrator:
         def drawn(x: np.ndarray) -> dict[str, np.ndarray]:
             return values(np.asarray(target.prior_scaled(x)))
 
-        every = {n: (("chain", "draw"), x) for n, x in drawn(z).items()}
+        every: dict[str, Any] = {n: (("chain", "draw"), x) for n, x in drawn(z).items()}
         every["effects"] = (("chain", "draw", "effect"), z[..., len(names) :])
         d = diagnosed(xr.Dataset(every), sampled, start.gradients)
         chosen = drawn(evenly(sampled.draws, RANKED))

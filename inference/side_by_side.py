@@ -119,13 +119,6 @@ class SideBySide:
             value = log_densities(scale.to_z(u), data)
             return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
-        def wanted(u, value, scale: Scale, data):
-            """Return the log-density at ``u``, where ``value`` is the one that trajectories follow."""
-            if along is None:
-                return value
-            exact = log_densities(scale.to_z(u), data)
-            return jnp.where(jnp.isfinite(value) & jnp.isfinite(exact), exact, -jnp.inf)
-
         def transition(place: Place, steps, step_size, scale: Scale, data):
             key, of_momentum, of_choice = jax.random.split(place.key, 3)
             p = jax.random.normal(of_momentum, place.u.shape)
@@ -189,7 +182,7 @@ class SideBySide:
         criterion = np.mean([x[-1] for x in found], axis=0)
         told = *out, criterion, np.asarray(steps), np.full(len(steps), float(step_size))
         joined = (np.concatenate(x) for x in list(zip(*places, strict=True))[1:])
-        return Place(np.stack([p.key for p in places]), *joined), Block(*told)
+        return Place(np.stack([p.key for p in places]), *joined), Block._make(told)
 
     def at(self, keys: np.ndarray, u: np.ndarray, scale: Scale, data) -> Place:
         """Return the place at ``u``; ``keys`` one of each part. Trajectories of no length find value and slope there."""

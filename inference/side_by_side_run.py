@@ -149,17 +149,19 @@ def sample_side_by_side(
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(f"{s.chains} chains", total=(warm + wanted) * BLOCK, completed=run.done * BLOCK)
         while True:
-            if len(run.kept) >= wanted:
-                draws = _stacked(run.kept, s.draws if wanted == s.draw_blocks() else None)
-                draws = draws._replace(z=np.asarray(kept_as(draws.z)))
-                if wanted >= most or mixed(draws.z):
-                    return Sampled(draws, run.gradients, run.seconds, run.cpu_seconds)
-                wanted = min(wanted + MORE_BLOCKS, most)
-                console.print(f"chains mix too slowly for the gate: going on to {wanted * BLOCK} draws each")
-                bar.update(task, total=(warm + wanted) * BLOCK)
-            run = _next(sampler, s, run, data, changes, warm)
-            save_pickle(path, run)
-            bar.update(task, completed=run.done * BLOCK)
+            if len(run.kept) < wanted:
+                run = _next(sampler, s, run, data, changes, warm)
+                save_pickle(path, run)
+                bar.update(task, completed=run.done * BLOCK)
+                continue
+            # A resumed run may have more blocks than were wanted at first; what is kept is decided as without interruption.
+            draws = _stacked(run.kept[:wanted], s.draws if wanted == s.draw_blocks() else None)
+            draws = draws._replace(z=np.asarray(kept_as(draws.z)))
+            if wanted >= most or mixed(draws.z):
+                return Sampled(draws, run.gradients, run.seconds, run.cpu_seconds)
+            wanted = min(wanted + MORE_BLOCKS, most)
+            console.print(f"chains mix too slowly for the gate: going on to {wanted * BLOCK} draws each")
+            bar.update(task, total=(warm + wanted) * BLOCK)
 
 
 def _next(sampler: SideBySide, s: SamplerSettings, run: Run, data: Any, changes: set[int], warm: int) -> Run:
@@ -169,7 +171,7 @@ def _next(sampler: SideBySide, s: SamplerSettings, run: Run, data: Any, changes:
     if run.done in changes:
         scale, u = rescaled(scale, blocks), None
         u = scale.to_u(run.scale.to_z(np.asarray(place.u)))
-        place, blocks = sampler.at(place.key, u, scale, data), []
+        place, blocks = sampler.at(np.asarray(place.key), u, scale, data), []
     if run.done == warm:
         tuning = tuning._replace(step_size=step_for([(b.step_size[0], b.accept) for b in blocks], s.target_accept))
     steps = steps_of(tuning, run.done * BLOCK, 2**s.max_tree_depth)

@@ -362,5 +362,5 @@ def test_exit_codes_of_a_fit(folder, monkeypatch, capsys, outcome, code):
     monkeypatch.setitem(sys.modules, "mezikd.inference.pipeline", pipeline)
     out = folder.parent / "out"
     assert commands.run(["fit", str(folder), "--out", str(out), "--chains", "2", "--restart"]) == code
-    assert calls == [(folder, out, {"chains": 2}, True)]
+    assert calls == [(folder, out, {"chains": 2}, True, None)]
     assert capsys.readouterr().err.count("\n") == (code == 130)

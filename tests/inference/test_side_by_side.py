@@ -129,6 +129,18 @@ def test_resumed_draws_are_the_same(sampler, sampled, tmp_path, monkeypatch):
     assert again.gradients == sampled.gradients
 
 
+@pytest.mark.parametrize("mixes", [False, True])
+def test_resumed_draws_are_as_many(sampler, mixes, tmp_path, monkeypatch):
+    """While chains go on for the gate, whether or not they pass it after 75 draws: a run that is resumed adds nothing."""
+    monkeypatch.setattr(side_by_side_run, "mixed", lambda z: mixes and z.shape[1] >= 75)
+    asked = settings(warmup=75, draws=25, more_draws=100)
+    whole = sample_side_by_side(sampler, asked, SCALE, ON, tmp_path, SILENT)
+    assert whole.draws.z.shape[1] == (75 if mixes else 125)
+    again = sample_side_by_side(sampler, asked, SCALE, ON, tmp_path, SILENT)
+    np.testing.assert_array_equal(again.draws.z, whole.draws.z)
+    assert again.gradients == whole.gradients
+
+
 def test_trajectories_may_follow_another_density(tmp_path):
     """A slope 0.8 times the right one, with an error besides: the same moments, fewer acceptances."""
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mezikd.inference import groups_left_out, predict, prediction, sensitivity_run, tasks
+from mezikd.inference import groups_left_out, predict, prediction, refits, sensitivity_run, tasks
 from mezikd.inference.cluster import Remote, cluster_workers
 from mezikd.inference.commands import BAD_INPUT, DONE, INTERRUPTED, run
 from mezikd.inference.importance import Normal
@@ -104,18 +104,17 @@ def test_sensitivity_with_a_killed_worker(local, tmp_path, monkeypatch):
     """Of two programs, each with its own alternatives and what is asked for under them."""
     records, held = tmp_path / "records", "theta_0_99"
     monkeypatch.setattr(sensitivity_run, "sampler_of", partial(compiled_posteriors, records, held))
-    monkeypatch.setattr(sensitivity_run, "Asked", Asked)
     programs = [Hashed(target=t, data=Asked(None, None), base={"theta": 0.95}) for t in ("usual", "weekly")]
     asked = []
     for value, program in (("0.90", 0), ("0.99", 0), ("visits", 1)):
         alternative = Alternative("theta", value, {} if program else {"theta": float(value)})
-        under = SimpleNamespace(prior=value, near=value)
-        asked.append(sensitivity_run.Moved(alternative, programs[program], under))  # type: ignore[arg-type]
+        wanted = Asked(Asked(None, None, value), {"theta": 0.95, **alternative.changes})
+        asked.append(sensitivity_run.Wanted(alternative.name, programs[program], wanted, value))  # type: ignore[arg-type]
     problem = SimpleNamespace(settings=SimpleNamespace(sampler=SimpleNamespace(seed=1, max_tree_depth=3)))
 
     def found(name: str, pool=None) -> dict:
         (tmp_path / name).mkdir()
-        return sensitivity_run.SampledAlternatives(problem, tmp_path / name, pool).draws(asked)  # type: ignore[arg-type]
+        return sensitivity_run.SampledPosteriors(problem, tmp_path / name, pool).draws(asked)  # type: ignore[arg-type]
 
     here = found("here")
     assert here["theta: 0.90"][0] == "usual" and here["theta: visits"][0] == "weekly"
@@ -204,13 +203,13 @@ def test_real_refits_are_the_same(local, tmp_path):
     prior = Prior(jnp.zeros(2), jnp.eye(2))
     data = Data(jnp.ones(2), None, prior)  # type: ignore[arg-type]
     program = Hashed(target=Toy(), data=data, base={"at": 0.0})
-    under = SimpleNamespace(prior=prior, near=Normal(np.zeros(2), np.eye(2)))
-    asked = [sensitivity_run.Moved(Alternative("at", f"{x}", {"at": x}), program, under) for x in (0.0, 0.5, 1.0)]  # type: ignore[arg-type]
+    near = Normal(np.zeros(2), np.eye(2))
+    asked = [sensitivity_run.Wanted(f"at: {x}", program, refits.Asked(data, {"at": x}), near) for x in (0.0, 0.5, 1.0)]  # type: ignore[arg-type]
     problem = SimpleNamespace(settings=SimpleNamespace(sampler=SimpleNamespace(seed=1, max_tree_depth=4)))
     found = []
     for name, pool in (("here", None), ("there", local)):
         (tmp_path / name).mkdir()
-        found.append(sensitivity_run.SampledAlternatives(problem, tmp_path / name, pool).draws(asked))  # type: ignore[arg-type]
+        found.append(sensitivity_run.SampledPosteriors(problem, tmp_path / name, pool).draws(asked))  # type: ignore[arg-type]
     for name, refit in found[0].items():
         np.testing.assert_array_equal(refit.z, found[1][name].z)
     assert not [p for p in (tmp_path / "there").iterdir() if p.is_dir()]
