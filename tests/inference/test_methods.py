@@ -25,6 +25,7 @@ class Bent:
     parameters: tuple = TWO
     data: object = 1.0
     single: bool = False
+    over: object = None
 
     def in_single(self):
         return replace(self, single=True)
