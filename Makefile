@@ -34,7 +34,7 @@ lint: .venv/.installed-dev .venv/.typecheck  ## ruff and pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: .venv/.installed-dev  ## timings into tests/benchmarks/results.csv, about ten minutes; all of them: ARGS=--long
+bench: .venv/.installed-dev  ## timings into tests/benchmarks/results.csv; all of them: ARGS=--long
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s $(ARGS)
 
 notebooks: .venv/.installed-dev  ## run the notebooks from their .py and write the .ipynb with outputs
