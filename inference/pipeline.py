@@ -62,6 +62,11 @@ def run_fit(
     keep_memory()
     keep_programs()
     problem = load_problem(folder, overrides)
+    if problem.settings.sampler.method == "emulated":
+        if (devices or 1) > 1:
+            what = f"{devices} devices for one program, but emulated computes a program a core"
+            raise input_error("--device", what, "give --method nuts or side_by_side")
+        devices = 1
     resumes = resume_or_begin(out, "fit", _fingerprint(problem), POSTERIOR, restart)
     work, s = out / UNFINISHED, problem.settings.sampler
     if resumes:
@@ -70,11 +75,6 @@ def run_fit(
     console.print(f"{problem.settings.study.name}: {len(problem.evidence.fit)} reported numbers fitted, "
                   f"{len(problem.free)} parameters, {problem.settings.patients.mezikd} virtual patients")  # fmt: skip
     target, mesh = problem.target, patients_mesh(devices, min(problem.target.mezikd.size, problem.target.kd.size))
-    if mesh is not None and s.method == "emulated":
-        remedy = "give --method nuts or side_by_side"
-        raise input_error(
-            "--device", f"{devices} devices for one program, but emulated computes a program a core", remedy
-        )
     if mesh is not None:
         console.print(f"virtual patients spread over {mesh.size} devices")
     method = method_of(replace(target, over=mesh), settings, s.method)

@@ -1,7 +1,6 @@
 """Along an emulator: exact where it is exact, and exact draws where it is wrong; the built-in fit as NUTS has it (slow)."""
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import arviz as az
 import jax
@@ -10,12 +9,14 @@ import numpy as np
 import pytest
 import xarray as xr
 from mezikd.inference import emulated
-from mezikd.inference.commands import BAD_INPUT, DONE, built_in_fit, run
+from mezikd.inference.commands import DONE, built_in_fit, run
 from mezikd.inference.emulated import EmulatedSampler, emulated_log_density, given_by
 from mezikd.inference.emulator import Emulator, distance, doubt_of, emulated_log_likelihood, fitted
+from mezikd.inference.errors import InputError
 from mezikd.inference.gauss_newton import normal_approximation, slopes
 from mezikd.inference.importance import Normal
 from mezikd.inference.likelihood import Data, independent, whitened_log_likelihood
+from mezikd.inference.pipeline import run_fit
 from mezikd.inference.posterior_file import opened
 from mezikd.inference.sampler import SamplerSettings
 from mezikd.model.parameters import DECLARED
@@ -152,12 +153,10 @@ def test_the_emulated_density_is_that_of_its_scores(rng):
         assert float(density(jnp.asarray(row), given)) == pytest.approx(exact, abs=0.02)
 
 
-def test_more_devices_than_one_are_refused(tmp_path, monkeypatch, capsys):
-    mesh = SimpleNamespace(size=2)
-    monkeypatch.setattr("mezikd.inference.pipeline.patients_mesh", lambda *_: mesh)
-    assert run(["fit", "--method", "emulated", "--out", str(tmp_path / "out")]) == BAD_INPUT
-    said = capsys.readouterr().err
-    assert "--device" in said and "--method nuts" in said and "Traceback" not in said
+def test_more_devices_than_one_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"--device: 2 devices .* give --method nuts"):
+        run_fit(built_in_fit(), tmp_path / "out", {"method": "emulated"}, False, 2)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
