@@ -143,13 +143,13 @@ def test_an_interrupt_ends_the_fit_at_once_and_it_goes_on(with_signal, tmp_path)
     small_fit("patients", tmp_path / "fit")
     out = tmp_path / "out"
     process = started(tmp_path / "fit", out)
-    while not list((out / UNFINISHED).glob("pilot*.pickle")):
+    while not list((out / UNFINISHED).glob("side_by_side*.pickle")):
         time.sleep(0.01)
         assert process.poll() is None
     process.send_signal(with_signal)
     assert process.wait(10) == INTERRUPTED
     said = (tmp_path / "log.txt").read_text()
     assert "give the same command again" in said and "Traceback" not in said
-    assert not (out / LOCK).exists() and list((out / UNFINISHED).glob("pilot*.pickle"))
+    assert not (out / LOCK).exists() and list((out / UNFINISHED).glob("side_by_side*.pickle"))
     assert started(tmp_path / "fit", out).wait(LONGEST) == GATE_FAILED
     assert "going on with the unfinished fit" in (tmp_path / "log.txt").read_text()
