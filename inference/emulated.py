@@ -1,9 +1,9 @@
 """HMC along an emulated log-density, accepted by the exact one: a fit without gradients of the model.
 
 The emulator (emulator.py) is fitted to the scores, computed in float32, at points of the normal approximation
-(gauss_newton.py), then twice again with points that NUTS drew from the emulated posterior before. The kept chains make several transitions of HMC in
-the last emulated posterior, then the float64 log-density accepts or refuses where these led (sampler.py): draws are of the
-exact posterior however rough the emulator is, which decides only how many are refused.
+(gauss_newton.py), then twice again with points that NUTS drew from the emulated posterior before. The kept chains make
+several transitions of HMC in the last emulated posterior, then the float64 log-density accepts or refuses where these led
+(sampler.py): draws are of the exact posterior however rough the emulator is, which decides only how many are refused.
 """
 
 import time
@@ -38,6 +38,7 @@ WIDER = 1.15
 CHAINS, WARMUP, EXPLORED_DEPTH = 4, 75, 5
 """Of NUTS on the emulated posterior."""
 JITTERED = Jittered(0.8, 2.4, 4)
+"""About a quarter of the period of a standard normal, whose draws have then forgotten where they came from."""
 CAREFUL = 0.95
 """Acceptance of HMC by the emulated posterior, at least: its steps cost little."""
 QUIET = Console(quiet=True)
@@ -131,7 +132,7 @@ class EmulatedSampler:
         """
         begin, cpu, s = time.perf_counter(), time.process_time(), self.settings
         with console.status("emulator"):
-            there, computed = self._trained(geometry, work, console)
+            there, computed = self.trained(geometry, work, console)
         found = sample(self._sampler.result(), there, self._slope(there.data), work, kept_as, console, refine=False)
         computed += found.draws.steps.size + s.chains * BLOCK * (s.pilot_blocks() + s.step_blocks())
         seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
@@ -144,7 +145,7 @@ class EmulatedSampler:
 
         return gradient
 
-    def _trained(self, geometry: Geometry, work: Path, console: Console) -> tuple[Geometry, int]:
+    def trained(self, geometry: Geometry, work: Path, console: Console) -> tuple[Geometry, int]:
         """Return the geometry of the emulated posterior, whose data have the emulator, and the points it took."""
         data, at = geometry.data, Normal(np.asarray(geometry.centre), np.asarray(geometry.whiten))
         rng = np.random.default_rng([self.settings.seed, 11])
@@ -163,7 +164,7 @@ class EmulatedSampler:
             u = (x - np.asarray(given.centre)) @ np.asarray(given.root).T
             doubt = doubt_of(given.emulator, u, new.scores)
             console.print(
-                f"emulator of {len(points.x)} points: its scores are off by {np.sqrt(doubt.mean()):.2f} (SD, of about 1)"
+                f"emulator of {len(points.x)} points: misses the scores by {np.sqrt(doubt.mean()):.2f} of their SD among trials"
             )
             points = Points(*(np.concatenate(pair) for pair in zip(points, new, strict=True)))
         given = given_by(points, data, at, doubt)

@@ -10,7 +10,6 @@ approximation that the sampler refines.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -29,13 +28,6 @@ MOST_STEPS = 40
 SMALLEST_GAIN = 1e-3
 BOUND = 6.0
 """Prior SDs within which the mode is sought."""
-
-
-class _Around(NamedTuple):
-    """What a step needs."""
-
-    slope: np.ndarray
-    curvature: np.ndarray
 
 
 def slopes(scores: Scores, x: np.ndarray, data: Data) -> np.ndarray:
@@ -61,16 +53,17 @@ def normal_approximation(scores: Scores, target: Target, data: Data, start: np.n
         value = float(whitened_log_likelihood(w, data.joint) + prior(x))
         return (value if np.isfinite(value) else -np.inf), w
 
-    def around(x: np.ndarray, w: np.ndarray) -> _Around:
+    def around(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return slope and curvature of the log-density."""
         j, n = slopes(scores, x, data), float(data.joint.trials)
         c = n / (n - 1.0 + w @ w)
-        return _Around(-c * j.T @ w + np.asarray(prior_slope(x)), c * j.T @ j - np.asarray(prior_curvature(x)))
+        return -c * j.T @ w + np.asarray(prior_slope(x)), c * j.T @ j - np.asarray(prior_curvature(x))
 
     x = np.array(start, dtype=float)
-    (value, w), damping, computed = height(x), 0.0, 1
-    at = around(x, w)
+    (value, w), damping, computed = height(x), 0.0, 1 + 2 * len(x)
+    slope, curvature = around(x, w)
     for _ in range(MOST_STEPS):
-        move = np.linalg.solve(at.curvature + damping * np.eye(len(x)), at.slope)
+        move = np.linalg.solve(curvature + damping * np.eye(len(x)), slope)
         there = np.clip(x + move, -BOUND, BOUND)
         new, new_w = height(there)
         computed += 1
@@ -80,10 +73,11 @@ def normal_approximation(scores: Scores, target: Target, data: Data, start: np.n
             damping = max(10.0 * damping, 0.1)
             continue
         gain, x, value, w = new - value, there, new, new_w
-        at, damping, computed = around(x, w), damping / 10.0 if damping > 0.1 else 0.0, computed + 2 * len(x)
+        (slope, curvature), computed = around(x, w), computed + 2 * len(x)
+        damping = damping / 10.0 if damping > 0.1 else 0.0
         if gain < SMALLEST_GAIN:
             break
-    return Normal(x, root_of_inverse(at.curvature)), computed + 2 * len(x)
+    return Normal(x, root_of_inverse(curvature)), computed
 
 
 def as_rows(scores: Scores, x: np.ndarray, data: Data) -> np.ndarray:

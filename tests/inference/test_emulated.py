@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
-from mezikd.inference import emulated
+from mezikd.inference import emulated, gauss_newton
 from mezikd.inference.commands import DONE, built_in_fit, run
 from mezikd.inference.emulated import EmulatedSampler, emulated_log_density, given_by
 from mezikd.inference.emulator import Emulator, distance, doubt_of, emulated_log_likelihood, fitted
 from mezikd.inference.errors import InputError
+from mezikd.inference.files import load_pickle
 from mezikd.inference.gauss_newton import normal_approximation, slopes
 from mezikd.inference.importance import Normal
-from mezikd.inference.likelihood import Data, independent, whitened_log_likelihood
+from mezikd.inference.likelihood import Data, Joint, independent, whitened_log_likelihood
 from mezikd.inference.pipeline import run_fit
 from mezikd.inference.posterior_file import opened
 from mezikd.inference.sampler import SamplerSettings
@@ -24,7 +25,7 @@ from rich.console import Console
 
 TWO = tuple(p for p in DECLARED if p.name in ("hill", "half_life_hours"))
 QUIET = Console(quiet=True)
-TWO_NUMBERS = Data(None, independent(2))  # type: ignore[arg-type]
+TWO_NUMBERS = Data(jnp.zeros(()), independent(2))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -46,10 +47,11 @@ class Bent:
         return self
 
     def expected(self, z, observed):
-        return z
+        return z + observed
 
     def whitened_scores(self, z, data):
-        return jnp.stack([z[0] - 0.5, 2.0 * (z[1] - 0.4 * z[0] ** 2 - self.wave * jnp.sin(3.0 * z[0]))])
+        raw = jnp.stack([z[0] - 0.5, 2.0 * (z[1] - 0.4 * z[0] ** 2 - self.wave * jnp.sin(3.0 * z[0]))])
+        return raw - data.joint.mean
 
     def log_prior(self, z, data):
         return -0.5 * (z**2).sum()
@@ -140,11 +142,51 @@ def test_draws_are_of_the_exact_posterior(wave, monkeypatch, tmp_path):
     np.testing.assert_array_equal(again.draws.z, found.draws.z)
 
 
+def test_trials_are_simulated_at_the_mode_and_scored_there(monkeypatch):
+    """In prior-scaled coordinates, here twice the sampler's; the geometry is that of the joint law that they give."""
+    for module in (emulated, gauss_newton):
+        monkeypatch.setattr(module, "prior_scaled", lambda x, _: 2.0 * jnp.asarray(x))
+    target, asked = Bent(), []
+
+    def stand_in(_, data, scores, at, trials, seed):
+        asked.append((at, scores(at, jnp.asarray(0.7)), trials, seed))
+        return data._replace(joint=Joint(jnp.asarray([3.0, 0.0]), jnp.eye(2), jnp.asarray(1e12)))
+
+    monkeypatch.setattr(emulated, "joined", stand_in)
+    sampler = EmulatedSampler(target, SamplerSettings(4, 75, 25, seed=3))  # type: ignore[arg-type]
+    (plain, few), (joint, more) = sampler.geometry(None), sampler.geometry(120)
+    ((at, scores, trials, seed),) = asked
+    np.testing.assert_allclose(at, 2.0 * np.asarray(plain.centre), atol=1e-9)
+    np.testing.assert_allclose(scores, target.whitened_scores(jnp.asarray(at) + 0.7, target.data), atol=1e-6)
+    assert (trials, seed) == (120, 3) and more > few + 120
+    assert float(joint.data.joint.mean[0]) == 3.0 and joint.centre[0] > plain.centre[0] + 0.3
+
+
+def test_what_the_emulator_is_fitted_to(monkeypatch, tmp_path):
+    """Its doubt is what its errors are where it was not fitted; half of the points of a round lie farther out."""
+    monkeypatch.setattr(emulated, "FIRST_POINTS", 60)
+    monkeypatch.setattr(emulated, "POINTS", 400)
+    target = Bent(0.3)
+    sampler = EmulatedSampler(target, SamplerSettings(4, 75, 25, seed=3))  # type: ignore[arg-type]
+    assert sampler.settings.target_accept == 0.95  # of HMC along the emulator, whose steps cost little
+    at = sampler.draws(sampler.geometry(None)[0], tmp_path, lambda z: z, QUIET).draws
+    given = sampler.trained(sampler.geometry(None)[0], tmp_path, QUIET)[0].data  # from what is kept
+    x = at.z.reshape(-1, 2)
+    scores = np.asarray(jax.vmap(lambda row: target.whitened_scores(row, target.data))(jnp.asarray(x)))
+    u = (x - np.asarray(given.centre)) @ np.asarray(given.root).T
+    found, true = np.asarray(given.emulator.doubt), np.asarray(doubt_of(given.emulator, u, scores))
+    assert found[0] < 1e-3 and 0.3 < found[1] / true[1] < 3.0
+    for k in (1, 2):
+        points = load_pickle(tmp_path / f"points{k}.pickle")
+        spread = [points.x[half::2].std(axis=0) for half in (0, 1)]
+        assert len(points.x) == 400 and (spread[0] / spread[1] > 1.03).all()
+
+
 def test_the_emulated_density_is_that_of_its_scores(rng):
     """In coordinates about which the emulator was fitted, with the exact prior."""
     target = Bent()
     x = rng.standard_normal((50, 2))
-    points = emulated.Points(x, np.array([target.whitened_scores(jnp.asarray(row), None) for row in x]))
+    points = emulated.Points(x, np.array([target.whitened_scores(jnp.asarray(row), target.data) for row in x]))
     at = Normal(np.array([0.3, -0.2]), np.array([[0.8, 0.0], [0.2, 0.5]]))
     given = given_by(points, target.data, at, np.zeros(2))
     density = emulated_log_density(target)  # type: ignore[arg-type]
