@@ -110,6 +110,12 @@ def test_mode_and_curvature_from_scores_alone():
     points = np.stack(np.meshgrid(g, g, indexing="ij"), axis=-1).reshape(-1, 2)
     best = points[np.argmax(jax.vmap(lambda p: target.sampled_log_density(p, target.data))(jnp.asarray(points)))]
     assert np.abs(found.centre - best).max() < 0.02 and computed < 400
+
+    def steep(x, data):  # a whole step from 1.5 leads to where the density is lower
+        return np.array([20.0 * np.arctan(x[0]), x[1]])
+
+    damped, _ = normal_approximation(steep, target, target.data, np.array([1.5, 1.0]))  # type: ignore[arg-type]
+    np.testing.assert_allclose(damped.centre, [0.0, 0.0], atol=0.01)
     np.testing.assert_allclose(slopes(scores, np.array([1.0, 0.0]), target.data), [[1.0, 0.0], [-1.6, 2.0]], atol=1e-6)
 
     def straight(x, data):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from mezikd.inference import methods
 from mezikd.inference.commands import BAD_INPUT, run
 from mezikd.inference.diagnostics import MAX_DIVERGENT, mixed
 from mezikd.inference.methods import compiled_sampler, draws_of
@@ -72,6 +73,18 @@ def test_both_methods_give_the_same_posterior(tmp_path):
         x = np.concatenate([z, z**2], axis=-1)
         error = az.mcse(xr.Dataset({"x": (("chain", "draw", "i"), x)}))["x"].to_numpy()
         assert (np.abs(x.mean(axis=(0, 1)) - [0.3, 0.0, 0.76, 1.0]) < 4.0 * error).all() and (error < 0.08).all()
+
+
+def test_each_name_is_its_method(monkeypatch):
+    """By gradients NUTS or chains side by side; along an emulator without them."""
+    monkeypatch.setattr(methods, "EmulatedSampler", lambda *of: ("emulated", *of))
+    monkeypatch.setattr(methods, "ByGradients", lambda *of, side_by_side: ("by gradients", *of, side_by_side))
+    found = [methods.method_of("target", "settings", name) for name in ("nuts", "emulated", "side_by_side")]  # type: ignore[arg-type]
+    assert found == [
+        ("by gradients", "target", "settings", False),
+        ("emulated", "target", "settings"),
+        ("by gradients", "target", "settings", True),
+    ]
 
 
 def test_unknown_method(tmp_path, capsys):
