@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .calibration import (
+    VERSIONS,
     Calibrator,
     TrialFit,
     drawn_truths,
@@ -28,7 +29,8 @@ from .errors import input_error
 from .figures_calibration import coverage_figure, rank_figure
 from .files import load_pickle, save_pickle
 from .mode import CORES
-from .posterior_file import opened, versions
+from .posterior_file import opened
+from .posterior_file import versions as package_versions
 from .problem import Problem, load_problem
 from .processor import keep_memory, keep_programs
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
@@ -64,6 +66,7 @@ def run_calibrate(
     widen: float,
     restart: bool,
     cluster: Executor | None = None,
+    versions: Sequence[str] = VERSIONS,
 ) -> bool:
     """Calibrate the fit in ``folder`` and write calibration.csv, ranks.csv and figures to ``out``.
 
@@ -74,6 +77,7 @@ def run_calibrate(
     virtual_patients, covariance_trials: of each fit.
     widen: how many posterior SDs of prior.
     cluster: worker processes (cluster.py) that fit the trials; None for threads of this one. Results are the same.
+    versions: of VERSIONS, those to fit; CHOSEN among them.
 
     Returns whether every quantity users read is covered within the 99 % binomial band and ranked within the 99 %
     simultaneous band, in the version 'covariance'.
@@ -88,7 +92,7 @@ def run_calibrate(
         "settings": problem.settings.model_dump(), "files": problem.texts(), "seed": seed, "widen": widen,
         "covariance_trials": covariance_trials, "trials": trials,
         "posterior": None if draws is None else hashlib.sha256(np.ascontiguousarray(draws)).hexdigest(),
-        "versions": versions(),
+        "versions": package_versions(), "fitted": list(versions),
     }  # fmt: skip
     resume_or_begin(out, "calibration", json.dumps(inputs, sort_keys=True), FINISHED, restart)
     work = out / UNFINISHED
@@ -108,9 +112,9 @@ def run_calibrate(
     missing = [i for i in range(trials) if i not in results]
     settings = settings_of(seed, problem.settings.sampler.target_accept)
     asked = {i: (i, truths[i], evidence[i], seed) for i in missing}
-    make = partial(_compiled_fit, problem, prior, settings, covariance_trials)
+    make = partial(_compiled_fit, problem, prior, settings, covariance_trials, versions)
     if missing and cluster is not None:
-        results |= progress(cluster, Remote(make, versions()), asked, work, trials)
+        results |= progress(cluster, Remote(make, package_versions()), asked, work, trials)
     elif missing:
         with console.status("compiling"):
             fit = make()

@@ -10,6 +10,7 @@ is narrower: normal with the mean of a posterior and ``widen`` times its SDs, at
 the trial and of the fit, so ranks are uniform if and only if the fit is right.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from .trial import simulated_trials
 from .whitening import refined
 
 VERSIONS = ("independent", "covariance")
+"""How reported numbers vary together; the second is in use."""
 RANKED = 39
 """Draws among which the truth is ranked: 40 ranks, of which 36 are a 90 % and 20 a 50 % interval."""
 THIN = 3
@@ -84,6 +86,7 @@ class Calibrator:
     prior: Prior | None
     settings: SamplerSettings
     covariance_trials: int
+    versions: Sequence[str]
     gradient: Any
     sampler: Sampler
     scores: Any
@@ -91,7 +94,12 @@ class Calibrator:
 
     @classmethod
     def build(
-        cls, problem: Problem, prior: Prior | None, settings: SamplerSettings, covariance_trials: int
+        cls,
+        problem: Problem,
+        prior: Prior | None,
+        settings: SamplerSettings,
+        covariance_trials: int,
+        versions: Sequence[str] = VERSIONS,
     ) -> "Calibrator":
         """Compile; a minute or two, on two cores."""
         target = problem.target
@@ -101,7 +109,8 @@ class Calibrator:
         function = jax.jit(jax.value_and_grad(along), compiler_options=compiler_options())
         scores, quantities, z = score_function(target), quantity_function(target), np.zeros(len(problem.free))
         _ = function(z, data), scores(z, data.observed), quantities(z)
-        return cls(problem, prior, settings, covariance_trials, function, waiting.result(), scores, quantities)
+        found = waiting.result()
+        return cls(problem, prior, settings, covariance_trials, versions, function, found, scores, quantities)
 
     def named(self, z: np.ndarray) -> dict[str, float]:
         """Return the quantities and the parameters at coordinates ``z``."""
@@ -109,7 +118,7 @@ class Calibrator:
         return {k: float(v) for k, v in self.quantities(z).items()} | parameters
 
     def fit(self, index: int, truth: np.ndarray, observed: Observed, seed: int) -> TrialFit:
-        """Fit one trial, in each version; a pure function of its arguments."""
+        """Fit one trial, in each version; a pure function of its arguments. A version is fitted alike alone and beside others."""
         target = self.problem.target
         data = Data(observed, independent(len(target.score_names)), self.prior)
         centre = np.zeros(len(truth)) if self.prior is None else np.asarray(self.prior.centre)
@@ -121,8 +130,10 @@ class Calibrator:
         mode = laplace(partial(self._slope, both), found[None])
         geometry = Geometry(jnp.asarray(mode.z), jnp.asarray(mode.whiten), both)
         geometry, last, covariance = self._chain(index, geometry, None)
-        _, _, alone = self._chain(index, geometry._replace(data=data), last)
-        return TrialFit(self.named(truth), {"independent": alone, "covariance": covariance})
+        fits = {"covariance": covariance}
+        if "independent" in self.versions:
+            fits = {"independent": self._chain(index, geometry._replace(data=data), last)[2]} | fits
+        return TrialFit(self.named(truth), fits)
 
     def _sampled(self, z: np.ndarray) -> np.ndarray:
         return np.asarray(straightened(z, self.problem.parameters))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mezikd.inference import calibration
 from mezikd.inference.calibration import (
     RANKED,
     THIN,
@@ -26,6 +27,7 @@ from mezikd.inference.calibration_tables import (
     with_rank_tests,
 )
 from mezikd.inference.commands import BAD_INPUT, run
+from mezikd.inference.likelihood import KNOWN, Data, Joint, whitened, whitened_log_likelihood
 from mezikd.inference.mode import laplace
 from mezikd.inference.reported_trial import reported_by
 from mezikd.inference.sampler import Geometry, Sampler
@@ -119,7 +121,7 @@ def test_chain_is_calibrated_where_the_posterior_is_known():
     names = [SimpleNamespace(name=n, from_standard=lambda x: x, fixed=False) for n in "abc"]
     problem = SimpleNamespace(free=names, parameters=tuple(names))
     sampler = Sampler(log_density, 3, np.zeros(3), settings)
-    calibrator = Calibrator(problem, None, settings, 0, function, sampler, None, lambda z: {})  # type: ignore[arg-type]
+    calibrator = Calibrator(problem, None, settings, 0, VERSIONS, function, sampler, None, lambda z: {})  # type: ignore[arg-type]
     rng = np.random.default_rng(4)
     fits = []
     for i in range(60):
@@ -142,9 +144,38 @@ def test_chain_is_calibrated_where_the_posterior_is_known():
     assert settings.draws >= RANKED * THIN
 
 
+def test_one_version_is_fitted_alone_as_beside_the_other(monkeypatch):
+    mixing = np.array([[1.0, 0.0], [0.9, 0.4]])
+    joint = Joint(jnp.zeros(2), jnp.asarray(np.linalg.inv(mixing)), jnp.asarray(KNOWN))
+    monkeypatch.setattr(calibration, "joined", lambda target, data, *_: data._replace(joint=joint))
+
+    def log_density(z, data):
+        return whitened_log_likelihood(whitened(data.observed - z, data.joint), data.joint) - 0.5 * jnp.sum(z**2)
+
+    settings = settings_of(1, 0.8)
+    function = jax.jit(jax.value_and_grad(log_density))
+    names = [SimpleNamespace(name=n, from_standard=lambda x: x, fixed=False) for n in "ab"]
+    target = SimpleNamespace(score_names="ab")
+    problem = SimpleNamespace(free=names, parameters=tuple(names), target=target)
+    truth, seen = np.zeros(2), jnp.asarray([1.0, -1.0])
+    sampler = Sampler(log_density, 2, Data(seen, joint), settings)
+
+    def fits(versions):
+        calibrator = Calibrator(problem, None, settings, 0, versions, function, sampler, None, lambda z: {})  # type: ignore[arg-type]
+        return calibrator.fit(3, truth, seen, 1).fits  # type: ignore[arg-type]
+
+    both, alone = fits(VERSIONS), fits(("covariance",))
+    assert list(both) == list(VERSIONS) and list(alone) == ["covariance"]
+    np.testing.assert_array_equal(both["covariance"].draws["a"], alone["covariance"].draws["a"])
+    # The posterior's precision is I + root' root: a correlation of 0.78; none as if independent.
+    correlation = {v: np.corrcoef(fit.draws["a"], fit.draws["b"])[0, 1] for v, fit in both.items()}
+    assert correlation["covariance"] > 0.55 and abs(correlation["independent"]) < 0.4
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--only", "independent"], "--only: value 'independent' is not allowed; allowed: covariance"),
         (["--trials", "5"], "--trials: value 5 is not allowed; allowed: 20 to 100000"),
         (["--widen", "0.5"], "--widen"),
         (["--seed", "-1"], "--seed"),

@@ -189,6 +189,6 @@ def test_unfinished_work_of_other_inputs_is_not_gone_on_with(quick, tmp_path, mo
         quick(tmp_path, 1)
     with pytest.raises(InputError, match="unfinished calibration of other inputs"):
         quick(tmp_path, 2)
-    monkeypatch.setattr(calibrate, "versions", lambda: {"jax": "0.0.1"})
+    monkeypatch.setattr(calibrate, "package_versions", lambda: {"jax": "0.0.1"})
     with pytest.raises(InputError, match="or versions"):
         quick(tmp_path, 1)
