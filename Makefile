@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 OUT ?= runs/successor2
-ARGS ?= --method emulated --draws 600
+ARGS ?= --method emulated
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

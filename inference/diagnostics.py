@@ -52,9 +52,13 @@ def largest_rhat(z: np.ndarray) -> float:
 
 def mixed(z: np.ndarray) -> bool:
     """Return whether R-hat and effective sample sizes of ``z`` (chain, draw, parameter) pass the gate."""
-    draws = xr.Dataset({"z": (("chain", "draw", "parameter"), z)})
-    sizes = [az.ess(draws, method=method)["z"].min() for method in ("bulk", "tail")]
-    return bool(az.rhat(draws)["z"].max() <= MAX_RHAT and min(sizes) >= MIN_ESS)
+    return passes(xr.Dataset({"z": (("chain", "draw", "parameter"), z)}))
+
+
+def passes(posterior: xr.Dataset) -> bool:
+    """Return whether R-hat and effective sample sizes of ``posterior`` (chain, draw, ...) pass the gate."""
+    sizes = [float(v.min()) for method in ("bulk", "tail") for v in az.ess(posterior, method=method).values()]
+    return max(float(v.max()) for v in az.rhat(posterior).values()) <= MAX_RHAT and min(sizes) >= MIN_ESS
 
 
 def diagnose(posterior: xr.Dataset, energy: np.ndarray, diverging: np.ndarray, **timing) -> Diagnostics:

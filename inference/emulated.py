@@ -1,14 +1,16 @@
 """HMC along an emulated log-density, accepted by the exact one: a fit without gradients of the model.
 
 The emulator (emulator.py) is fitted to the scores, computed in float32, at points of the normal approximation
-(gauss_newton.py), then twice again with points that NUTS drew from the emulated posterior before. The kept chains make
-several transitions of HMC in the last emulated posterior, then the float64 log-density accepts or refuses where these led
+(gauss_newton.py), then twice again with points that NUTS drew from a power of the emulated posterior before. The kept chains
+make two transitions of HMC in the last emulated posterior, then the float64 log-density accepts or refuses where these led
 (sampler.py): draws are of the exact posterior however rough the emulator is, which decides only how many are refused.
 """
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,22 +25,25 @@ from .emulator import Emulator, doubt_of, emulated_log_likelihood, fitted
 from .files import load_pickle, save_pickle
 from .gauss_newton import as_rows, normal_approximation
 from .importance import Normal
+from .jittered import Jittered
 from .joint_covariance import joined
-from .likelihood import Data, Target
+from .likelihood import Data, Target, whitened_log_likelihood
 from .mode import CORES
 from .observed import Observed
 from .processor import compiler_options
-from .sampler import BLOCK, Geometry, Jittered, LogDensity, Sampler, SamplerSettings, in_background
-from .sampling import Sampled, sample
+from .sampler import BLOCK, Geometry, LogDensity, Sampler, SamplerSettings
+from .sampling import Enough, Sampled, sample
+from .trial import compile_simulator
 
 FIRST_POINTS, POINTS, ROUNDS = 2000, 2000, 2
 """Points of the normal approximation, and those of each round after it."""
-WIDER = 1.15
-"""How much farther out the first points and half of those of each round are: far out the emulator is worst."""
+COOL = 0.8
+"""Power of the emulated posterior that points are drawn from: its ends, where the emulator is worst, are bent."""
 CHAINS, WARMUP, EXPLORED_DEPTH = 4, 75, 5
 """Of NUTS on the emulated posterior."""
-JITTERED = Jittered(0.8, 2.4, 4)
-"""About a quarter of the period of a standard normal, whose draws have then forgotten where they came from."""
+JITTERED = Jittered(0.8, 2.4, 2, 2.0)
+"""About a quarter of the period of a standard normal, whose draws have then forgotten where they came from; short ones above
+a gap of 2: without them chains stood still for up to 257 draws."""
 CAREFUL = 0.95
 """Acceptance of HMC by the emulated posterior, at least: its steps cost little."""
 QUIET = Console(quiet=True)
@@ -52,6 +57,8 @@ class Emulated(NamedTuple):
     root: Float[Array, "parameters parameters"]
     """Of the emulator's coordinates: u = root (x - centre)."""
     emulator: Emulator
+    offset: Float[Array, ""]
+    """What the log-density usually is above that of the emulated scores."""
 
 
 def emulated_log_density(target: Target) -> LogDensity:
@@ -59,9 +66,22 @@ def emulated_log_density(target: Target) -> LogDensity:
 
     def density(x, given: Emulated):
         u, prior = given.root @ (x - given.centre), target.log_prior(prior_scaled(x, target.parameters), given.data)
-        return emulated_log_likelihood(given.emulator, u, given.data.joint) + prior
+        return emulated_log_likelihood(given.emulator, u, given.data.joint) + prior + given.offset
 
     return density
+
+
+def exact_log_density(target: Target) -> LogDensity:
+    """Return the log-density that is wanted, compiled: it shares its programs with what reads draws."""
+    scaled = jax.jit(partial(prior_scaled, parameters=target.parameters))
+
+    def at(x, data: Data):
+        z = scaled(x)
+        return target.compiled_given(target.compiled_expected(z), z, data)[0]
+
+    data = jax.tree.map(lambda v: jnp.asarray(np.asarray(v)), target.data)
+    at(jnp.zeros(sum(not p.fixed for p in target.parameters)), data)
+    return lambda x, given: at(x, given.data)
 
 
 class Points(NamedTuple):
@@ -80,18 +100,18 @@ class EmulatedSampler:
         n, s = sum(not p.fixed for p in target.parameters), len(target.kept)
         along, single = emulated_log_density(target), target.in_single()
         blank = Emulator(jnp.zeros(s), jnp.zeros((s, n)), jnp.zeros((s, n, n)), jnp.zeros(s))
-        given = Emulated(target.data, jnp.zeros(n), jnp.eye(n), blank)
+        given = Emulated(target.data, jnp.zeros(n), jnp.eye(n), blank, jnp.zeros(()))
 
         def scores(x, data: Data):
             return single.whitened_scores(single.expected(prior_scaled(x, target.parameters), data.observed), data)
 
-        def exact(x, given: Emulated):
-            return target.sampled_log_density(x, given.data)
-
         settings = replace(settings, jittered=JITTERED, target_accept=max(settings.target_accept, CAREFUL))
         explored = SamplerSettings(CHAINS, WARMUP, POINTS // CHAINS, seed=settings.seed, max_tree_depth=EXPLORED_DEPTH)
-        self._sampler = in_background(Sampler, exact, n, given, settings, along)
-        self._explorer = in_background(Sampler, along, n, given, explored)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="compile")  # in the order of their use, beside the main thread
+        self._simulator = pool.submit(compile_simulator, target.parameters, target.design)
+        self._explorer = pool.submit(Sampler, lambda x, given: COOL * along(x, given), n, given, explored)
+        self._sampler = pool.submit(lambda: Sampler(exact_log_density(target), n, given, settings, along, apart=True))
+        pool.shutdown(wait=False)
         self._gradient = jax.jit(jax.value_and_grad(along), compiler_options=compiler_options())
         self._compiled = jax.jit(scores, compiler_options=compiler_options()).lower(jnp.zeros(n), target.data).compile()
         self._target, self.settings, self.at_once = target, settings, min(settings.chains, CORES)
@@ -114,6 +134,7 @@ class EmulatedSampler:
         start = np.zeros(sum(not p.fixed for p in target.parameters))
         found, computed = normal_approximation(self._scores, target, data, start)
         if covariance_trials is not None:
+            self._simulator.result()
             x = found.centre
 
             def of_trial(_: np.ndarray, observed: Observed) -> np.ndarray:  # not whitened yet: as if independent
@@ -125,7 +146,14 @@ class EmulatedSampler:
             computed += covariance_trials + more
         return Geometry(jnp.asarray(found.centre), jnp.asarray(found.root), data), computed
 
-    def draws(self, geometry: Geometry, work: Path, kept_as: Callable[[np.ndarray], Any], console: Console) -> Sampled:
+    def draws(
+        self,
+        geometry: Geometry,
+        work: Path,
+        kept_as: Callable[[np.ndarray], Any],
+        console: Console,
+        enough: Enough | None = None,
+    ) -> Sampled:
         """Return the kept draws of every chain, as ``sampling.sample``; ``geometry`` is the normal approximation.
 
         ``gradients`` of what is returned are computations of the model, which need no gradient here.
@@ -133,15 +161,16 @@ class EmulatedSampler:
         begin, cpu, s = time.perf_counter(), time.process_time(), self.settings
         with console.status("emulator"):
             there, computed = self.trained(geometry, work, console)
-        found = sample(self._sampler.result(), there, self._slope(there.data), work, kept_as, console, refine=False)
-        computed += found.draws.steps.size + s.chains * BLOCK * (s.pilot_blocks() + s.step_blocks())
+        slope = self._slope(there.data)
+        found = sample(self._sampler.result(), there, slope, work, kept_as, console, refine=False, enough=enough)
+        computed += found.draws.steps.size + s.chains * BLOCK * s.step_blocks()
         seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
         return found._replace(gradients=computed, seconds=seconds, cpu_seconds=cpu)
 
-    def _slope(self, given: Emulated):
+    def _slope(self, given: Emulated, power: float = 1.0):
         def gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
             value, slope = self._gradient(x, given)
-            return float(value), np.asarray(slope)
+            return power * float(value), power * np.asarray(slope)
 
         return gradient
 
@@ -149,17 +178,17 @@ class EmulatedSampler:
         """Return the geometry of the emulated posterior, whose data have the emulator, and the points it took."""
         data, at = geometry.data, Normal(np.asarray(geometry.centre), np.asarray(geometry.whiten))
         rng = np.random.default_rng([self.settings.seed, 11])
-        u, doubt = WIDER * rng.standard_normal((FIRST_POINTS, len(at.centre))), np.zeros(len(self._target.kept))
-        points = self._computed(at.centre + u @ at.root.T, data, work / "points0.pickle")
+        u, wider = rng.standard_normal((FIRST_POINTS, len(at.centre))), 1.0 / np.sqrt(COOL)
+        points = self._computed(at.centre + wider * u @ at.root.T, data, work / "points0.pickle")
+        doubt = np.zeros(len(self._target.kept))
         for k in range(ROUNDS):
             given = given_by(points, data, at, doubt)
             place = work / f"emulated{k}"
             place.mkdir(exist_ok=True)
-            near = Geometry(jnp.asarray(at.centre), jnp.asarray(at.root), given)
-            x = sample(self._explorer.result(), near, self._slope(given), place, np.asarray, QUIET).draws.z
+            near = Geometry(jnp.asarray(at.centre), jnp.asarray(wider * at.root), given)
+            x = sample(self._explorer.result(), near, self._slope(given, COOL), place, np.asarray, QUIET).draws.z
             x = x.reshape(-1, len(at.centre))
-            at = Normal(x.mean(axis=0), np.linalg.cholesky(np.cov(x.T)))
-            x[::2] += (WIDER - 1.0) * (x[::2] - at.centre)
+            at = Normal(x.mean(axis=0), np.linalg.cholesky(np.cov(x.T)) / wider)
             new = self._computed(x, data, work / f"points{k + 1}.pickle")
             u = (x - np.asarray(given.centre)) @ np.asarray(given.root).T
             doubt = doubt_of(given.emulator, u, new.scores)
@@ -182,5 +211,8 @@ class EmulatedSampler:
 def given_by(points: Points, data: Data, at: Normal, doubt: np.ndarray) -> Emulated:
     """Return what the emulated log-density is given, fitted to ``points`` in coordinates in which ``at`` is standard normal."""
     root = np.linalg.inv(at.root)
-    emulator = fitted((points.x - at.centre) @ root.T, points.scores, doubt)
-    return Emulated(data, jnp.asarray(at.centre), jnp.asarray(root), emulator)
+    u = (points.x - at.centre) @ root.T
+    emulator = fitted(u, points.scores, doubt)
+    exact = whitened_log_likelihood(jnp.asarray(points.scores), data.joint)
+    gap = exact - jax.vmap(partial(emulated_log_likelihood, emulator, joint=data.joint))(jnp.asarray(u))
+    return Emulated(data, jnp.asarray(at.centre), jnp.asarray(root), emulator, jnp.nanmedian(gap))

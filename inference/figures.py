@@ -16,6 +16,7 @@ from .evidence import Row
 from .figures_course import ARM_NAMES, NOTE, day28_recovery, new_figure, save
 from .problem import Problem
 from .summary import MOVED
+from .workers import workers
 
 __all__ = ["day28_recovery", "reported_against_predicted", "write_figures"]
 
@@ -44,6 +45,8 @@ STATISTICS = {
 }
 INSIDE, OUTSIDE = "#0072b2", "#d55e00"
 TRACED, RANK_BINS, COLUMNS = 6, 20, 6
+SMOOTHED = 1000
+"""Draws of which a density is estimated, at most."""
 
 
 class _Line(NamedTuple):
@@ -199,7 +202,7 @@ def prior_posterior(tree: xr.DataTree, problem: Problem, path: Path) -> None:
         low, high = np.quantile(z, (0.002, 0.998))
         grid = np.linspace(min(-2.1, low), max(2.1, high), 300)
         x, prior = _density(p, grid, norm.pdf(grid))
-        _, posterior = _density(p, grid, gaussian_kde(z)(grid))
+        _, posterior = _density(p, grid, gaussian_kde(z[:: -(-len(z) // SMOOTHED)])(grid))
         axes.fill_between(x, prior, color="0.75", alpha=0.7, lw=0)
         axes.fill_between(x, posterior, color=colour, alpha=0.35, lw=0)
         axes.plot(x, posterior, color=colour, lw=1.1)
@@ -280,10 +283,13 @@ def write_figures(tree: xr.DataTree, problem: Problem, table: pd.DataFrame, fold
     problem: what it fitted.
     table: its check.csv.
     """
-    reported_against_predicted(table, problem, folder / "reported_against_predicted.png")
-    prior_posterior(tree, problem, folder / "prior_posterior.png")
-    trace_rank(tree, folder / "trace_rank.png")
-    course.anc_course(tree, problem, folder / "anc_course.png")
-    draws = course.trial_expectations(tree, problem)
+    with workers(1) as pool:  # the model is computed while others are drawn
+        quantiles = pool.submit(course.anc_quantiles, course.thinned(tree, course.ANC_DRAWS), problem)
+        expectations = pool.submit(course.trial_expectations, tree, problem)
+        reported_against_predicted(table, problem, folder / "reported_against_predicted.png")
+        prior_posterior(tree, problem, folder / "prior_posterior.png")
+        trace_rank(tree, folder / "trace_rank.png")
+        course.anc_course(quantiles.result(), problem, folder / "anc_course.png")
+        draws = expectations.result()
     course.infection(problem, draws, folder / "infection.png")
     course.progression_free_survival(problem, draws, folder / "pfs.png")

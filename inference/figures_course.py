@@ -132,9 +132,8 @@ def _phases(median: np.ndarray, days_on: int, cycle_days: int) -> list[tuple[str
     return list(zip(("silence", "fall", "plateau", "recovery"), ends[:-1], ends[1:], strict=True))
 
 
-def anc_course(tree: xr.DataTree, problem: Problem, path: Path) -> None:
-    """Draw ANC over three cycles on full planned doses: posterior of the median, spread between patients."""
-    quantiles = anc_quantiles(thinned(tree, ANC_DRAWS), problem)
+def anc_course(quantiles: np.ndarray, problem: Problem, path: Path) -> None:
+    """Draw ANC over three cycles on full planned doses: posterior of the median, spread between patients (anc_quantiles)."""
     regimen, days = problem.target.design.regimen, np.arange(SHOWN_DAYS + 1)
     shown = quantiles[:, : SHOWN_DAYS + 1]
     median = shown[..., 2]

@@ -5,7 +5,7 @@ coordinates. Difference quotients give the slopes J of w, and these the curvatur
 
     H = c J' J + P,  c = N / (N - 1 + |w|^2),
 
-with P that of the prior and N the trials of the joint law. It leaves out the scores' own curvature: enough for a normal
+with P that of the prior, by difference quotients too, and N the trials of the joint law. It leaves out the scores' own curvature: enough for a normal
 approximation that the sampler refines.
 """
 
@@ -24,8 +24,11 @@ Scores = Callable[[np.ndarray, Data], np.ndarray]
 """(sampler's coordinates, data) -> whitened scores."""
 STEP = 0.05
 """Of the difference quotients, in prior SDs: far above the noise of float32."""
+PRIOR_STEP = 1e-4
+"""The same of the prior's slope, in float64."""
 MOST_STEPS = 40
-SMALLEST_GAIN = 1e-3
+SMALLEST_GAIN = 0.2
+"""Of the last step; what is left to gain is far less, as steps near the mode square the distance to it."""
 BOUND = 6.0
 """Prior SDs within which the mode is sought."""
 
@@ -46,18 +49,23 @@ def normal_approximation(scores: Scores, target: Target, data: Data, start: np.n
     Steps are damped until they gain.
     """
     prior = jax.jit(lambda x: target.log_prior(prior_scaled(x, target.parameters), data))
-    prior_slope, prior_curvature = jax.jit(jax.grad(prior)), jax.jit(jax.hessian(prior))
+    prior_slope = jax.jit(jax.grad(prior))
 
     def height(x: np.ndarray) -> tuple[float, np.ndarray]:
         w = scores(x, data)
         value = float(whitened_log_likelihood(w, data.joint) + prior(x))
         return (value if np.isfinite(value) else -np.inf), w
 
+    def prior_curvature(x: np.ndarray) -> np.ndarray:
+        ends = [(prior_slope(x + e), prior_slope(x - e)) for e in PRIOR_STEP * np.eye(len(x))]
+        h = np.array([np.asarray(b) - np.asarray(a) for a, b in ends]) / (2.0 * PRIOR_STEP)
+        return 0.5 * (h + h.T)
+
     def around(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return slope and curvature of the log-density."""
         j, n = slopes(scores, x, data), float(data.joint.trials)
         c = n / (n - 1.0 + w @ w)
-        return -c * j.T @ w + np.asarray(prior_slope(x)), c * j.T @ j - np.asarray(prior_curvature(x))
+        return -c * j.T @ w + np.asarray(prior_slope(x)), c * j.T @ j + prior_curvature(x)
 
     x = np.array(start, dtype=float)
     (value, w), damping, computed = height(x), 0.0, 1 + 2 * len(x)

@@ -29,6 +29,7 @@ from .devices import PATIENTS
 from .evidence import Evidence, Row
 from .groups import group_of
 from .observed import Observed, reported
+from .processor import compiler_options
 from .vocabulary import VOCABULARY
 
 NOTHING = "nothing"
@@ -170,7 +171,16 @@ class Target:
     @cached_property
     def compiled_expected(self) -> Callable[[Any], Expected]:
         """``expected``, compiled once for all that read it draw by draw."""
-        return jax.jit(self.expected)
+        return jax.jit(self.expected, compiler_options=compiler_options())
+
+    @cached_property
+    def compiled_given(self) -> Callable[[Expected, Any, Data], tuple[jax.Array, dict[str, jax.Array]]]:
+        """(expectations, z, data) -> ``log_density_given``, ``terms``, compiled once."""
+
+        def both(e: Expected, z, data: Data):
+            return self.log_density_given(e, z, data), self.terms(e, data)
+
+        return jax.jit(both, compiler_options=compiler_options())
 
     @cached_property
     def score_names(self) -> tuple[str, ...]:
@@ -294,7 +304,11 @@ class Target:
         ``changes`` replaces parameters in natural units: those fixed, and the model's alternatives (sensitivity.py).
         """
         data = self.data if data is None else data
-        value = self.log_likelihood(self.expected(z, data.observed, changes), data) + self.log_prior(z, data)
+        return self.log_density_given(self.expected(z, data.observed, changes), z, data)
+
+    def log_density_given(self, e: Expected, z, data: Data):
+        """Return ``log_density`` at ``z``, where the expectations are ``e``."""
+        value = self.log_likelihood(e, data) + self.log_prior(z, data)
         return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
     def in_single(self) -> "Target":

@@ -24,7 +24,7 @@ from .likelihood import Target
 from .mode import CORES, Gradient, find_mode, laplace
 from .processor import compiler_options
 from .sampler import Geometry, Sampler, SamplerSettings, in_background
-from .sampling import Sampled, sample
+from .sampling import Enough, Sampled, sample
 from .side_by_side import Scale, SideBySide
 from .side_by_side_run import sample_side_by_side
 
@@ -47,7 +47,14 @@ class Method(Protocol):
         """Return when everything is compiled."""
         ...
 
-    def draws(self, geometry: Geometry, work: Path, kept_as: Callable[[np.ndarray], Any], console: Console) -> Sampled:
+    def draws(
+        self,
+        geometry: Geometry,
+        work: Path,
+        kept_as: Callable[[np.ndarray], Any],
+        console: Console,
+        enough: Enough | None = None,
+    ) -> Sampled:
         """Return the kept draws of every chain (``sampling.sample``)."""
         ...
 
@@ -104,10 +111,17 @@ class ByGradients:
         """Return when the sampler is compiled."""
         self._sampler.result()
 
-    def draws(self, geometry: Geometry, work: Path, kept_as: Callable[[np.ndarray], Any], console: Console) -> Sampled:
+    def draws(
+        self,
+        geometry: Geometry,
+        work: Path,
+        kept_as: Callable[[np.ndarray], Any],
+        console: Console,
+        enough: Enough | None = None,
+    ) -> Sampled:
         """Return the kept draws of every chain."""
         sampler, self._gradient.data = self._sampler.result(), geometry.data
-        return draws_of(sampler, self._settings, geometry, self._gradient, work, kept_as, console, self.at_once)
+        return draws_of(sampler, self._settings, geometry, self._gradient, work, kept_as, console, self.at_once, enough)
 
 
 def compiled_sampler(target: Target, settings: SamplerSettings, side_by_side: bool) -> Sampler | SideBySide:
@@ -130,6 +144,7 @@ def draws_of(
     kept_as: Callable[[np.ndarray], Any],
     console: Console,
     at_once: int = CORES,
+    enough: Enough | None = None,
 ) -> Sampled:
     """Return the kept draws of every chain, which begin at draws of the approximation that ``geometry`` stands for.
 
@@ -138,5 +153,5 @@ def draws_of(
     if isinstance(sampler, SideBySide):
         centre = np.asarray(geometry.centre)
         scale = Scale(centre, np.asarray(geometry.whiten), np.zeros(0), np.zeros((0, len(centre))))
-        return sample_side_by_side(sampler, settings, scale, geometry.data, work, console, kept_as)
-    return sample(sampler, geometry, gradient, work, kept_as, console, at_once)
+        return sample_side_by_side(sampler, settings, scale, geometry.data, work, console, kept_as, enough)
+    return sample(sampler, geometry, gradient, work, kept_as, console, at_once, enough=enough)

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from . import check, figures, posterior_file, summary
+from . import check, posterior_file
 from .coordinates import prior_scaled
 from .devices import patients_mesh
-from .diagnostics import diagnose
 from .errors import input_error
 from .files import load_pickle, save_pickle
 from .likelihood import Data, Target
@@ -45,8 +44,7 @@ def _fingerprint(problem: Problem) -> str:
 def _pointwise(target: Target, z: np.ndarray, data: Data) -> dict[str, np.ndarray]:
     """Return the log-likelihood of every term at draws of ``z`` (chain, draw, parameter), thinned to about 100 a chain."""
     z = z[:, :: max(1, z.shape[1] // 100)]
-    terms = jax.jit(target.terms)
-    draws = (terms(target.compiled_expected(x), data) for x in z.reshape(-1, z.shape[-1]))
+    draws = (target.compiled_given(target.compiled_expected(x), x, data)[1] for x in z.reshape(-1, z.shape[-1]))
     out = [{k: float(v) for k, v in d.items()} for d in draws]
     return {k: np.array([o[k] for o in out]).reshape(z.shape[:2]) for k in out[0]}
 
@@ -77,7 +75,11 @@ def run_fit(
     target, mesh = problem.target, patients_mesh(devices, min(problem.target.mezikd.size, problem.target.kd.size))
     if mesh is not None:
         console.print(f"virtual patients spread over {mesh.size} devices")
-    method = method_of(replace(target, over=mesh), settings, s.method)
+    method = method_of(target if mesh is None else replace(target, over=mesh), settings, s.method)
+    # What the results need takes seconds to import: meanwhile the method's programs compile.
+    from . import figures, summary
+    from .diagnostics import diagnose, passes
+
     saved = load_pickle(work / "geometry.pickle")
     if saved is None:
         likelihood = problem.settings.likelihood
@@ -92,7 +94,11 @@ def run_fit(
         method.wait()
     console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
     kept_as = partial(prior_scaled, parameters=problem.parameters)
-    sampled = method.draws(geometry, work, kept_as, console)
+
+    def enough(z: np.ndarray) -> bool:
+        return passes(posterior_file.natural_dataset(z, problem))
+
+    sampled = method.draws(geometry, work, kept_as, console, enough)
     stacked, gradients = sampled.draws, sampled.gradients
     diagnostics = diagnose(
         posterior_file.natural_dataset(stacked.z, problem),
@@ -111,8 +117,6 @@ def run_fit(
     )
     console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
     with console.status("simulated trials, check, figures"), workers(CORES) as pool:
-        mode = prior_scaled(geometry.centre, problem.parameters)
-        integration_error = pool.submit(summary.integration_error, problem, mode)
         pointwise = pool.submit(_pointwise, target, stacked.z, geometry.data)
         flat = stacked.z.reshape(-1, stacked.z.shape[-1])
         chosen = flat[np.linspace(0, len(flat) - 1, min(PREDICTIVE_DRAWS, len(flat))).astype(int)]
@@ -130,6 +134,8 @@ def run_fit(
         )  # fmt: skip
         parameters = summary.parameter_table(tree, problem)
         new = new_results(out)
+        mode = prior_scaled(geometry.centre, problem.parameters)
+        integration_error = pool.submit(summary.integration_error, problem, mode)
         figures.write_figures(tree, problem, table, new / "figures")
         error = integration_error.result()
     diagnostics = replace(diagnostics, seconds=time.perf_counter() - begin)
@@ -160,6 +166,8 @@ def run_check(fit: Path, out: Path, trials: int, seed: int) -> None:
     with console.status(f"{trials} simulated trials"):
         simulated = check.predictive(problem.evidence, chosen, problem.parameters, problem.target.design, seed)
     table: pd.DataFrame = check.check_table(problem.evidence, simulated)
+    from . import figures
+
     new = new_results(out)
     figures.reported_against_predicted(table, problem, new / "reported_against_predicted.png")
     table.to_csv(new / "check.csv", index=False, float_format="%.5g")

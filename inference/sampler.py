@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.infer import hmc as numpyro_hmc
 
+from .jittered import Jittered
 from .mode import Gradient
 from .processor import compiler_options
 
@@ -61,15 +62,6 @@ class Draws(NamedTuple):
     """Gradient of the log-density in the coordinates u of the block."""
     agreed: np.ndarray
     """Whether the density that is wanted accepted the transition."""
-
-
-class Jittered(NamedTuple):
-    """HMC instead of NUTS, where gradients cost nothing beside the density that accepts: several transitions before it does."""
-
-    shortest: float
-    longest: float
-    """Times of a trajectory, uniform between the two, in coordinates u: after about half of pi a draw has forgotten its past."""
-    moves: int
 
 
 @dataclass(frozen=True)
@@ -116,7 +108,8 @@ class Sampler:
     """Compiled pieces of NUTS for one log-density. Immutable after construction.
 
     ``data`` gives the shapes of what the log-density is given; its values come with the geometry. With ``along``
-    trajectories follow that log-density instead; draws are still of ``log_density``.
+    trajectories follow that log-density instead; draws are still of ``log_density``. With ``apart`` this one is compiled
+    already, or makes use of programs that are, and is called from outside: nothing large is compiled a second time.
     """
 
     def __init__(
@@ -126,6 +119,7 @@ class Sampler:
         data: Any,
         settings: SamplerSettings,
         along: LogDensity | None = None,
+        apart: bool = False,
     ):
         followed = log_density if along is None else along
 
@@ -141,43 +135,61 @@ class Sampler:
         def at(u, geometry: Geometry):
             return geometry.centre + geometry.whiten @ u
 
-        def moved(nuts, geometry: Geometry):
-            """Return numpyro's state after one transition of NUTS, or several of HMC; then of all: steps, acceptance."""
-            if jittered is None:
-                return sample(nuts, (geometry,), {})
+        def moved(state: State, geometry: Geometry):
+            """Return numpyro's state after one transition of NUTS, or several of HMC, with steps and acceptance of all.
 
-            shortest, longest, moves = jittered
+            Then whether trajectories were short.
+            """
+            nuts = state.nuts
+            if jittered is None:
+                return sample(nuts, (geometry,), {}), jnp.asarray(False)
+
+            short, time = jittered.short(jax.random.fold_in(nuts.rng_key, 4), state.gap), jittered.time
 
             def move(now, _):
                 # numpyro splits the key into three, which are those folded with 0, 1 and 2: momenta come from the second.
-                length = jax.random.uniform(jax.random.fold_in(now.rng_key, 3), (), float, shortest, longest)
+                length = time(jax.random.fold_in(now.rng_key, 3), short)
                 new = sample(now._replace(trajectory_length=length), (geometry,), {})
                 new = new._replace(trajectory_length=now.trajectory_length)
                 return new, (new.num_steps, new.accept_prob, new.diverging)
 
-            new, (steps, accept, diverging) = jax.lax.scan(move, nuts, None, length=moves)
-            return new._replace(num_steps=steps.sum(), accept_prob=accept.mean(), diverging=diverging.any())
+            new, (steps, accept, diverging) = jax.lax.scan(move, nuts, None, length=jittered.moves)
+            return new._replace(num_steps=steps.sum(), accept_prob=accept.mean(), diverging=diverging.any()), short
 
-        def settled(old: State, new, geometry: Geometry) -> tuple[State, jax.Array]:
-            """Return the state after the transition to ``new``, or none, and whether it was accepted."""
+        def settled(old: State, new, short, value) -> tuple[State, jax.Array]:
+            """Return the state after the transition to ``new``, or none, and whether it was accepted.
+
+            ``value``: the log-density that is wanted, there.
+            """
             if along is None:
                 return State(new, jnp.zeros(())), jnp.asarray(True)
-            gap = log_density(at(new.z, geometry), geometry.data) + new.potential_energy
+            gap = value + new.potential_energy
             luck = jax.random.uniform(jax.random.fold_in(new.rng_key, 0))
-            agreed = jnp.log(luck) < gap - old.gap
+            ratio = gap - old.gap
+            if jittered is not None:
+                ratio += jittered.log_share(gap, short) - jittered.log_share(old.gap, short)
+            agreed = jnp.log(luck) < ratio
             stay = {k: getattr(old.nuts, k) for k in ("z", "z_grad", "potential_energy")}
             move = {k: getattr(new, k) for k in stay}
             kept = jax.tree.map(partial(jnp.where, agreed), move, stay)
             return State(new._replace(**kept), jnp.where(agreed, gap, old.gap)), agreed
 
+        def proposed(state: State, geometry: Geometry):
+            new, short = moved(state, geometry)
+            return new, short, at(new.z, geometry)
+
+        def drawn(old: State, new, short, value, geometry: Geometry) -> tuple[State, tuple]:
+            state, agreed = settled(old, new, short, value)
+            s = state.nuts
+            density = state.gap - s.potential_energy
+            out = (at(s.z, geometry), density, s.energy, s.accept_prob, s.num_steps, s.diverging)
+            return state, (*out, old.nuts.adapt_state.step_size, -s.z_grad, agreed)
+
         def block(state: State, geometry: Geometry):
             def one(state: State, _):
-                step_size = state.nuts.adapt_state.step_size
-                state, agreed = settled(state, moved(state.nuts, geometry), geometry)
-                s = state.nuts
-                density = state.gap - s.potential_energy
-                out = (at(s.z, geometry), density, s.energy, s.accept_prob, s.num_steps, s.diverging)
-                return state, (*out, step_size, -s.z_grad, agreed)
+                new, short, x = proposed(state, geometry)
+                value = 0.0 if along is None else log_density(x, geometry.data)
+                return drawn(state, new, short, value, geometry)
 
             return jax.lax.scan(one, state, None, length=BLOCK)
 
@@ -186,7 +198,23 @@ class Sampler:
         geometry = Geometry(zeros((n,)), zeros((n, n)), shapes)
         key = jax.eval_shape(lambda: jax.random.PRNGKey(0))
         state = State(jax.eval_shape(begin, key, zeros((n,)), geometry), zeros(()))
-        self.block = jax.jit(block, compiler_options=compiler_options()).lower(state, geometry).compile()
+
+        def compiled(f, *of):
+            return jax.jit(f, compiler_options=compiler_options()).lower(*of).compile()
+
+        if apart:
+            propose = compiled(proposed, state, geometry)
+            draw = compiled(drawn, state, *jax.eval_shape(proposed, state, geometry)[:2], zeros(()), geometry)
+
+            def by_hand(state: State, geometry: Geometry):
+                rows = []
+                for _ in range(BLOCK):
+                    new, short, x = propose(state, geometry)
+                    state, out = draw(state, new, short, log_density(x, geometry.data), geometry)
+                    rows.append(out)
+                return state, [np.stack(column) for column in zip(*rows, strict=True)]
+
+        self.block = by_hand if apart else compiled(block, state, geometry)
         self.settings, self.corrected = settings, along is not None
 
     def start(self, chain: int, geometry: Geometry, z: np.ndarray | None, gradient: Gradient):

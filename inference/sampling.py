@@ -12,7 +12,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .diagnostics import mixed
 from .files import load_pickle, save_pickle
 from .mode import CORES, Gradient
 from .sampler import BLOCK, Draws, Geometry, Sampler, frozen, run_chain
@@ -22,6 +21,10 @@ from .workers import workers
 
 MORE_BLOCKS = 2
 """Blocks by which every chain goes on at a time."""
+
+
+Enough = Callable[[np.ndarray], bool]
+"""Whether kept draws (chain, draw, parameter) pass the gate. R-hat of draws folded at their median depends on the scale."""
 
 
 class Sampled(NamedTuple):
@@ -45,16 +48,19 @@ def sample(
     console: Console,
     at_once: int = CORES,
     refine: bool = True,
+    enough: Enough | None = None,
 ) -> Sampled:
     """Return the kept draws of every chain; ``kept_as`` turns the sampler's coordinates into those that are kept.
 
-    ``at_once`` chains run side by side; with ``refine`` the pilot's draws give better coordinates than ``geometry``.
+    ``at_once`` chains run side by side; with ``refine`` the draws of a pilot give better coordinates than ``geometry``.
 
-    While R-hat or an effective sample size misses the gate, all chains go on by MORE_BLOCKS, up to ``more_draws`` further
+    While R-hat or an effective sample size misses the gate (``enough``; None: of the coordinates kept), all chains go on by MORE_BLOCKS, up to ``more_draws`` further
     draws each: the same chains, nothing dropped. Blocks are saved in ``work`` as they come, so an interrupted run goes on.
     """
+    from .diagnostics import mixed  # seconds of imports, which no compilation need wait for
+
     s = sampler.settings
-    pilot, adapt, kept = s.pilot_blocks(), s.step_blocks(), s.draw_blocks()
+    pilot, adapt, kept = s.pilot_blocks() if refine else 0, s.step_blocks(), s.draw_blocks()
     most = kept + -(-s.more_draws // BLOCK)
     begin, cpu, lock = time.perf_counter(), time.process_time(), threading.Lock()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -84,14 +90,14 @@ def sample(
 
         _, pilots = run("pilot", geometry, pilot, 0, at(geometry, [None] * s.chains))
         better = refined(geometry, pilots) if refine else geometry
-        states, adapted = run("adapt", better, adapt, pilot, at(better, [p[-1].z[-1] for p in pilots]))
+        states, adapted = run("adapt", better, adapt, pilot, at(better, [p[-1].z[-1] if p else None for p in pilots]))
         step = common_step(adapted, s.target_accept)
         starts = [partial(frozen, state, s, step) for state in states]
         while True:
             _, chains = run("chain", better, kept, pilot + adapt, starts)
             chains = [blocks[:kept] for blocks in chains]  # a resumed run may have more of some
             draws = _stacked(chains, kept_as, s.draws if kept == s.draw_blocks() else None)
-            if kept >= most or mixed(draws.z):
+            if kept >= most or (enough or mixed)(draws.z):
                 break
             kept = min(kept + MORE_BLOCKS, most)
             console.print(f"chains mix too slowly for the gate: going on to {kept * BLOCK} draws each")

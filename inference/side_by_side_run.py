@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .diagnostics import mixed
 from .files import load_pickle, save_pickle
 from .sampler import BLOCK, Draws, SamplerSettings
-from .sampling import MORE_BLOCKS, Sampled
+from .sampling import MORE_BLOCKS, Enough, Sampled
 from .side_by_side import Block, Place, Scale, SideBySide
 from .step_size import step_for
 from .whitening import SHRINK, matching_covariance
@@ -126,10 +126,11 @@ def sample_side_by_side(
     work: Path,
     console: Console,
     kept_as: Callable[[np.ndarray], Any] = np.asarray,
+    enough: Enough | None = None,
 ) -> Sampled:
     """Return the kept draws of all chains; saved block by block in ``work``, so that an interrupted run goes on.
 
-    ``kept_as`` turns the sampler's coordinates into those that are kept.
+    ``kept_as`` turns the sampler's coordinates into those that are kept; ``enough``: as ``sampling.sample``.
 
     Two thirds of the warm-up find the scale (twice), all of it the step and the length; more draws as in sampling.sample.
     """
@@ -157,7 +158,7 @@ def sample_side_by_side(
             # A resumed run may have more blocks than were wanted at first; what is kept is decided as without interruption.
             draws = _stacked(run.kept[:wanted], s.draws if wanted == s.draw_blocks() else None)
             draws = draws._replace(z=np.asarray(kept_as(draws.z)))
-            if wanted >= most or mixed(draws.z):
+            if wanted >= most or (enough or mixed)(draws.z):
                 return Sampled(draws, run.gradients, run.seconds, run.cpu_seconds)
             wanted = min(wanted + MORE_BLOCKS, most)
             console.print(f"chains mix too slowly for the gate: going on to {wanted * BLOCK} draws each")

@@ -75,6 +75,11 @@ def simulator(form: Form) -> Callable[..., Any]:
     return jax.jit(partial(simulate_batch, form=form), compiler_options=compiler_options())
 
 
+def compile_simulator(parameters: tuple[Parameter, ...], design: Design) -> None:
+    """Compile what ``simulated_trials`` needs, by simulating a trial."""
+    next(simulated_trials(np.zeros((1, sum(not p.fixed for p in parameters))), parameters, design, 0))
+
+
 def simulated_trials(
     z: Values, parameters: tuple[Parameter, ...], design: Design, seed: int
 ) -> Iterator[tuple[Trial, dict[str, float]]]:

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mezikd.inference.jittered import Jittered
 from mezikd.inference.mode import laplace
 from mezikd.inference.sampler import BLOCK, Draws, Geometry, Sampler, SamplerSettings, frozen, run_chain
 from mezikd.inference.step_size import acceptance, common_step
 from mezikd.inference.whitening import refined
+from scipy.stats import chi2
 
 MEAN = np.array([1.0, -2.0, 0.5])
 COVARIANCE = np.array([[2.0, 0.9, 0.0], [0.9, 0.5, 0.1], [0.0, 0.1, 0.3]])
@@ -91,6 +93,47 @@ def test_draws_are_of_the_density_wanted_along_trajectories_of_another(corrected
     np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-8)
     stayed = ~agreed[1:]
     np.testing.assert_array_equal(z[1:][stayed], z[:-1][stayed])
+
+
+def narrow(z, root):
+    """A density of 0.6 SD: far out, the one that is wanted is far above it."""
+    return log_density(z, root) / 0.6**2 + 2.1
+
+
+def narrow_gradient(z):
+    value, slope = jax.value_and_grad(narrow)(jnp.asarray(z), jnp.eye(2))
+    return float(value), np.asarray(slope)
+
+
+def jittered_chain(stuck: float, geometry, blocks: int, apart: bool = False) -> Draws:
+    """Return draws along ``narrow`` with steps of 0.1."""
+    settings = SamplerSettings(warmup=75, seed=3, jittered=Jittered(0.8, 2.4, 2, stuck))
+    sampler = Sampler(jax.jit(log_density), 3, jnp.eye(2), settings, narrow, apart=apart)
+    start = frozen(sampler.start(0, geometry, None, narrow_gradient), settings, 0.1)
+    _, found = run_chain(sampler, geometry, lambda: start, blocks, None, lambda *_: None)
+    return Draws(*(np.concatenate(x) for x in zip(*found, strict=True)))
+
+
+def longest_stay(draws: Draws) -> int:
+    moved = np.flatnonzero(draws.agreed)
+    return int(np.diff(moved).max())
+
+
+def test_short_trajectories_lead_out_of_where_long_ones_are_refused(geometry):
+    """Moments stay those of the density wanted, although the choice of trajectories depends on where the chain is."""
+    short, long = (jittered_chain(stuck, geometry, 400) for stuck in (1.5, np.inf))
+    assert longest_stay(short) < 0.5 * longest_stay(long)
+    np.testing.assert_allclose(short.z.mean(axis=0), MEAN, atol=4 * np.sqrt(np.diag(COVARIANCE) / 1500).max())
+    np.testing.assert_allclose(np.cov(short.z.T), COVARIANCE, atol=0.25)
+    whitened = np.linalg.solve(np.linalg.cholesky(COVARIANCE), (short.z - MEAN).T)
+    far = (np.square(whitened).sum(axis=0) > chi2.ppf(0.9, 3)).mean()
+    assert 0.07 < far < 0.13
+
+
+def test_a_density_apart_gives_the_same_draws(geometry):
+    together, apart = (jittered_chain(1.5, geometry, 4, apart) for apart in (False, True))
+    for a, b in zip(together, apart, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
 def test_a_resumed_chain_gives_the_same_draws(sampler, geometry, tmp_path):
