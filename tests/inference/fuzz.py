@@ -57,10 +57,17 @@ def _csv(rows: list[list[str]]) -> bytes:
     return out.getvalue().encode("utf-8", "replace")
 
 
-def table_case(data: bytes, rng: random.Random, wrong: dict[str, tuple[str, ...]], needed: tuple[str, ...]) -> Case:
+def table_case(
+    data: bytes,
+    rng: random.Random,
+    wrong: dict[str, tuple[str, ...]],
+    needed: tuple[str, ...],
+    unread: Callable[[dict[str, str]], tuple[str, ...]] = lambda _: (),
+) -> Case:
     """Return a CSV table with one edit.
 
-    ``wrong`` holds, by column, cells that no row of it can have; without the columns ``needed`` the table is wrong.
+    ``wrong`` holds, by column, cells that no row can have where it is read; ``unread`` gives the columns of which a row is
+    not read. Without the columns ``needed`` the table is wrong.
     """
     rows = list(csv.reader(io.StringIO(data.decode())))
     header, i = rows[0], rng.randrange(1, len(rows))
@@ -69,8 +76,9 @@ def table_case(data: bytes, rng: random.Random, wrong: dict[str, tuple[str, ...]
         return damaged(data, rng)
     if kind in (1, 2):
         name = rng.choice(list(wrong))
+        read = name not in unread(dict(zip(header, rows[i], strict=True)))
         rows[i][header.index(name)] = rng.choice(wrong[name])
-        return _csv(rows), True
+        return _csv(rows), read
     if kind == 3:
         rows[i][rng.randrange(len(header))] = rng.choice(NASTY)
         return _csv(rows), False
@@ -151,7 +159,8 @@ def words_case(rng: random.Random, commands: dict[str, tuple[str, ...]], places:
             option,
             rng.choice(["many", "1,5", "-5", "1e999", "nan", "", "99999999999999999999", "½"]),
         ], True
-    rng.shuffle(words)
+    if rng.randrange(2):
+        rng.shuffle(words)
     return words, False
 
 

@@ -60,7 +60,7 @@ PRIORS = {
     "name": ("", "ec5", "../ec50", "=x"), "centre": (*fuzz.NEVER_A_NUMBER, "", "-1"),
     "spread": (*fuzz.NEVER_A_NUMBER, "-1", "0"), "source": ("", " "),
 }  # fmt: skip
-PRIORS_FILE = b"name,centre,spread,source\nec50,0.3,0.5,a paper\nsigma,0.3,0.2,another\n"
+PRIORS_FILE = b"name,centre,spread,source\nec50,0.3,0.5,a paper\nsigma_anc,0.3,0.2,another\n"
 NONMEM = {
     "TIME": ("many", "-1", "nan", "1e999"), "EVID": ("7", "x", "0.5"), "CMT": ("99", "x"), "DV": ("BLQ", "nan", "0x1"),
     "AMT": ("-5", "x", "inf"), "ID": ("", "."), "DVID": ("9", "x"), "CENS": ("5", "x"),
@@ -147,6 +147,11 @@ def without_work(monkeypatch, shipped):
     monkeypatch.setattr(virtual_tables, "run_simulate", run_simulate)
 
 
+def unread(row: dict[str, str]) -> tuple[str, ...]:
+    """Return what is not read of a row of the NONMEM-style table: an observation is told by DVID, a dose by CMT."""
+    return ("CMT",) if row["EVID"] == "0" else ("DVID",)
+
+
 class Kinds:
     """By kind of input: writes a case and gives the arguments that read it, and whether it is known to be wrong."""
 
@@ -165,43 +170,56 @@ class Kinds:
         self.posterior, self.tables = posterior, tables
 
     def case(self, kind: str, rng: random.Random) -> tuple[list[str], bool]:
-        out = str(self.out)
+        if kind == "command line":
+            places = [str(self.fit), str(self.root / "nowhere"), str(self.fit / "fit.toml"), "/dev/null", "doses"]
+            words, wrong = fuzz.words_case(rng, OPTIONS, places)
+            return [w.replace("{out}", str(self.out)) for w in words], wrong
+        table = rng.choice(list(self.tables)) if kind == "ADaM-like tables" else ""
+        data, wrong = self.edited(kind, self.unedited(kind, table), rng)
+        return self.placed(kind, data, table), wrong
+
+    def unedited(self, kind: str, table: str = "adlb") -> bytes:
+        """Return a good file; ``table`` is one of the ADaM-like tables."""
+        if kind == "ADaM-like tables":
+            return self.tables[table]
+        others = {
+            "patients' fit.toml": test_patient_fit.SMALL.encode(), "scenario file": SCENARIOS,
+            "NONMEM-style table": self.records, "posterior file": self.posterior,
+        }  # fmt: skip
+        return (self.good | others)[kind]
+
+    def edited(self, kind: str, data: bytes, rng: random.Random) -> fuzz.Case:
+        if kind.endswith(".toml") or kind == "scenario file":
+            return fuzz.toml_case(data, rng)
+        if kind == "posterior file":
+            return fuzz.sealed_case(data, LENGTH, rng)
+        if kind == "NONMEM-style table":
+            return fuzz.table_case(data, rng, NONMEM, ("ID", "TIME", "DV"), unread)
+        cells = {"evidence.csv": EVIDENCE, "priors.csv": PRIORS, "ADaM-like tables": {"USUBJID": ("", ".")}}[kind]
+        return fuzz.table_case(data, rng, cells, tuple(cells))
+
+    def placed(self, kind: str, data: bytes, table: str = "adlb") -> list[str]:
+        """Write a file where it belongs, beside good ones, and return the arguments that read it."""
+        out = ["--out", str(self.out)]
         if kind in self.good:
-            if kind == "fit.toml":
-                data, wrong = fuzz.toml_case(self.good[kind], rng)
-            else:
-                cells = EVIDENCE if kind == "evidence.csv" else PRIORS
-                data, wrong = fuzz.table_case(self.good[kind], rng, cells, tuple(cells))
             for name, good in self.good.items():
                 (self.fit / name).write_bytes(data if name == kind else good)
-            return ["fit", str(self.fit), "--out", out], wrong
+            return ["fit", str(self.fit), *out]
         if kind == "patients' fit.toml":
-            data, wrong = fuzz.toml_case(test_patient_fit.SMALL.encode(), rng)
             (self.patients / "fit.toml").write_bytes(data)
             (self.patients / "three.csv").write_bytes(self.records)
-            return ["fit", str(self.patients), "--out", out], wrong
-        if kind == "scenario file":
-            data, wrong = fuzz.toml_case(SCENARIOS, rng)
-            (self.root / "scenarios.toml").write_bytes(data)
-            return ["predict", "--scenarios", str(self.root / "scenarios.toml"), "--out", out], wrong
-        if kind == "NONMEM-style table":
-            data, wrong = fuzz.table_case(self.records, rng, NONMEM, ("ID", "TIME", "DV"))
-            (self.root / "table.csv").write_bytes(data)
-            return ["tables", str(self.root / "table.csv"), "--dvid", "1=concentration,2=anc", "--out", out], wrong
+            return ["fit", str(self.patients), *out]
         if kind == "ADaM-like tables":
-            name = rng.choice(list(self.tables))
-            cells = {"USUBJID": ("", ".")}
-            data, wrong = fuzz.table_case(self.tables[name], rng, cells, ("USUBJID",))
-            for other, good in self.tables.items():
-                (self.adam / f"{other}.csv").write_bytes(data if other == name else good)
-            return ["tables", str(self.adam), "--out", out], wrong
-        if kind == "posterior file":
-            data, wrong = fuzz.sealed_case(self.posterior, LENGTH, rng)
-            (self.root / "damaged.nc").write_bytes(data)
-            return ["check", str(self.root / "damaged.nc"), "--out", out], wrong
-        places = [str(self.fit), str(self.root / "nowhere"), str(self.root / "fit" / "fit.toml"), "/dev/null", "doses"]
-        words, wrong = fuzz.words_case(rng, OPTIONS, places)
-        return [w.replace("{out}", out) for w in words], wrong
+            for name, good in self.tables.items():
+                (self.adam / f"{name}.csv").write_bytes(data if name == table else good)
+            return ["tables", str(self.adam), *out]
+        name, before, after = {
+            "scenario file": ("scenarios.toml", ["predict", "--scenarios"], []),
+            "NONMEM-style table": ("table.csv", ["tables"], ["--dvid", "1=concentration,2=anc"]),
+            "posterior file": ("damaged.nc", ["check"], []),
+        }[kind]
+        (self.root / name).write_bytes(data)
+        return [*before, str(self.root / name), *after, *out]
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +285,13 @@ def counted(kind: str, cases: int, kinds: Kinds, capsys) -> Count:
     for seed in range(cases):
         judge(kind, seed, kinds, count, capsys)
     return count
+
+
+@pytest.mark.parametrize("kind", [k for k in CASES if k != "command line"])
+def test_unedited_files_are_no_mistake(kind, kinds, without_work, capsys):
+    """Else every edit of them would be refused for what it did not change."""
+    code = run(kinds.placed(kind, kinds.unedited(kind)))
+    assert code == DONE, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", CASES)
