@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit
 
 from .likelihood import Joint, part_of
@@ -79,6 +78,8 @@ def log_ratio(low: np.ndarray, high: np.ndarray) -> float:
         return float(expit(low + odds - r).sum() - expit(-(high + odds - r)).sum())
 
     both = np.concatenate([low, high])
+    from scipy.optimize import brentq  # a tenth of a second, and every prediction reads this module
+
     return brentq(excess, both.min() - 50.0, both.max() + 50.0, xtol=1e-9)  # type: ignore[return-value]
 
 

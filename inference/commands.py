@@ -1,5 +1,6 @@
 """The command line. Inputs are checked here, before anything heavy is imported."""
 
+import gc
 import os
 import signal
 import sys
@@ -240,12 +241,13 @@ def _interrupt(*_: object) -> None:
 def main() -> None:
     """Entry point of `mezikd`. SIGTERM, which batch systems send before they kill, is an interrupt like Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
+    gc.set_threshold(100_000)  # what imports and tracing make stays: looking for garbage in it took a second
     code = run()
     sys.stdout.flush()
     sys.stderr.flush()
-    if code in (BAD_INPUT, INTERRUPTED):
-        os._exit(code)  # without waiting for threads that still sample or compile
-    sys.exit(code)
+    os._exit(
+        code
+    )  # everything is written: neither threads that still compile nor the end of the interpreter are waited for
 
 
 if __name__ == "__main__":

@@ -79,6 +79,10 @@ def predict(
     source = read_scenarios(scenarios, overrides) if scenarios is not None else single_scenario(given, overrides)
     posterior = find_posterior(built_in_fit() if fit is None else fit)
     with writing_to(out), cluster_workers(cluster) as pool:
+        if pool is None and structure == "stacked":
+            from . import programs
+
+            programs.begin(posterior, source.request)
         from .predict import run_predict
 
         run_predict(posterior, source, out, structure, pool, restart)

@@ -14,13 +14,14 @@ import pandas as pd
 import xarray as xr
 
 from .errors import input_error, shown
+from .places import OTHERS
 from .posterior_file import caution, load_draws
 from .prediction import allocated
 from .problem import Problem
 from .structures import GROUPS
 from .variants import structure_name
 
-TABLE, FOLDER, STACKED = "structures.csv", "structures", "stacked"
+TABLE, STACKED = "structures.csv", "stacked"
 LEAST = 0.01
 """Weight below which a structure is left out of the mixture."""
 COLUMNS = ("structure", "left_out", "difference", "weight", "differs", "created_at")
@@ -77,7 +78,7 @@ class Compared:
 
 def file_of(folder: Path, name: str) -> Path:
     """Return where the posterior of a structure lies beside another one's."""
-    return folder / FOLDER / f"{re.sub(r'\W+', '_', name)}.nc"
+    return folder / OTHERS / f"{re.sub(r'\W+', '_', name)}.nc"
 
 
 def compared_beside(posterior: Path) -> Compared:

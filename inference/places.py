@@ -6,7 +6,8 @@ from pathlib import Path
 
 from .errors import input_error
 
-POSTERIOR = "posterior.nc"
+POSTERIOR, OTHERS = "posterior.nc", "structures"
+"""A fit's file, and the folder beside it with those of other structures (mixture.py)."""
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 

@@ -21,6 +21,7 @@ from .cluster import Remote
 from .mixture import STACKED, Member, members, said
 from .posterior_file import load_draws, versions
 from .prediction import (
+    STRUCTURE,
     Outcomes,
     Predicted,
     Theta,
@@ -36,6 +37,7 @@ from .prediction_summary import summary_text
 from .prediction_tables import csv_text, difference_table, prediction_table
 from .problem import Problem
 from .processor import keep_memory, keep_programs
+from .programs import ordered
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .scenario_files import Source
 from .scenario_writer import scenarios_toml
@@ -71,7 +73,7 @@ def predict_structures(
 ) -> Predicted:
     """Return the outcomes of the request's scenarios under the draws of all structures.
 
-    Programs run side by side: each compiles on a core of its own.
+    Should there be several programs, they run side by side: each compiles on a core of its own.
     """
     found = programs(structures)
     first = _firsts(found)
@@ -116,7 +118,7 @@ def _compiled_predictor(*of: Any) -> Callable[[int], dict[str, Outcomes]]:
 
 def _firsts(found: Sequence[tuple[Form, Theta]]) -> list[int]:
     """Return the number of the first draw of each program: those of a second one go on where the first one's end."""
-    return np.cumsum([0, *(len(next(iter(theta.values()))) for _, theta in found)])[:-1].tolist()
+    return np.cumsum([0, *(_draws(theta) for _, theta in found)])[:-1].tolist()
 
 
 def _fingerprint(request: Request, structures: Sequence[Member]) -> str:
@@ -131,11 +133,25 @@ def _fingerprint(request: Request, structures: Sequence[Member]) -> str:
 
 
 def programs(structures: Sequence[Member]) -> list[tuple[Form, dict[str, np.ndarray]]]:
-    """Return the draws of structures that one compiled program serves together, program by program."""
-    found: dict[Form, list[Theta]] = {}
+    """Return the draws of structures that one compiled program serves together, program by program.
+
+    One serves all neutrophil structures, unless their fits differ in steps a day. Draws of one structure follow each other.
+    """
+    found: dict[Form, dict[str, list[Theta]]] = {}
     for m in structures:
-        found.setdefault(form_of(m.problem.design), []).append(theta_of(m.z, m.problem.parameters))
-    return [(form, {k: np.concatenate([t[k] for t in each]) for k in each[0]}) for form, each in found.items()]
+        form = form_of(m.problem.design)
+        of_form = found.setdefault(form._replace(structures=()), {})
+        of_form.setdefault(form.structures[0], []).append(theta_of(m.z, m.problem.parameters))
+    out = []
+    for form, each in found.items():
+        names = ordered(each)
+        theta = [{**t, STRUCTURE: np.full(_draws(t), i)} for i, name in enumerate(names) for t in each[name]]
+        out.append((form._replace(structures=names), {k: np.concatenate([t[k] for t in theta]) for k in theta[0]}))
+    return out
+
+
+def _draws(theta: Theta) -> int:
+    return len(next(iter(theta.values())))
 
 
 def run_predict(
@@ -180,7 +196,7 @@ def run_predict(
             task = bar.add_task("batches of draws", total=sum(len(batches(theta)) for theta in found))
             predicted = predict_on_workers(request, structures, cluster, out / UNFINISHED, lambda: bar.advance(task))
         else:
-            each = [steps(request.scenarios, len(theta["tumour_memory"])) for theta in found]
+            each = [steps(request.scenarios, theta) for theta in found]
             task = bar.add_task("scenarios x batches of draws", total=sum(each))
             predicted = predict_structures(request, structures, lambda: bar.advance(task))
     extrapolated = partial(extrapolation.is_extrapolated, fitted=request.fitted, evidence=problem.evidence)

@@ -5,34 +5,32 @@ scenarios are differences within patients. Patients are drawn anew for every dra
 composition, from which monte_carlo.py learns the noise of finitely many patients.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from mezikd.model import exact
+from mezikd.model.chance import keys_of
 from mezikd.model.gcsf import support_draws
 from mezikd.model.parameters import Parameter, natural
 from mezikd.model.patients import EFFECTS
-from mezikd.model.plan import Plan, plan_of
-from mezikd.model.regimen import DAYS_PER_MONTH
+from mezikd.model.plan import DRUG_AND_GCSF, Plan, plan_of
 from mezikd.model.scenario import Scenario
 
 from .monte_carlo import Estimates
 from .prediction_outcomes import Key, Patients, exists, outcomes
+from .programs import BATCH, program, weeks_of
 from .scenario_settings import Prediction
 from .scenarios import CONTROL, NamedScenario
-from .trial import simulator
 
-BATCH = 16
-"""Draws simulated at once, at most: more take more memory and are not faster."""
 CORES = 2
 Outcomes = dict[Key, Estimates]
 Theta = Mapping[str, np.ndarray]
-"""Parameters in natural units, one value a draw."""
+"""Parameters in natural units, one value a draw; STRUCTURE as well where a program serves several."""
+STRUCTURE = "structure"
+"""Number of each draw's neutrophil structure among those of the program; draws of one structure follow each other."""
 
 
 @dataclass(frozen=True)
@@ -64,42 +62,39 @@ def control_of(scenario: NamedScenario) -> NamedScenario:
     return NamedScenario(CONTROL, Scenario(regimen=scenario.scenario.regimen, arm="kd"), scenario.regions)
 
 
-def weeks_of(months: int) -> int:
-    """Return the weeks that cover ``months`` months."""
-    return math.ceil(months * DAYS_PER_MONTH / 7.0)
-
-
-def batch_size(draws: int) -> int:
-    """Return how many of ``draws`` draws are simulated at once: at most BATCH, so that all cores are busy to the end."""
-    return math.ceil(draws / (CORES * math.ceil(draws / (CORES * BATCH))))
+def structures_of(theta: Theta) -> np.ndarray:
+    """Return the number of each draw's structure."""
+    return np.asarray(theta.get(STRUCTURE, np.zeros(len(next(iter(theta.values()))), int)))
 
 
 class Simulator:
     """Simulates scenarios under rows of coordinates; one compiled program for all of them."""
 
     def __init__(self, theta: Theta, form: exact.Form, settings: Prediction):
-        self._settings, self._theta, self.draws = settings, theta, len(next(iter(theta.values())))
-        self._simulate = simulator(form)
+        self._settings, self._structures = settings, structures_of(theta)
+        self._theta = {k: v for k, v in theta.items() if k != STRUCTURE}
+        self._form = form
 
     def batch(self, begin: int, first: int = 0) -> "Batch":
         """Return the batch of draws from ``begin`` on.
 
         ``first`` is the number of the first draw: it decides patients and luck.
         """
-        s, size = self._settings, batch_size(self.draws)
+        s, structure = self._settings, self._structures[begin]
+        end = int(np.searchsorted(self._structures, structure, "right"))
         # A last batch of another size would be compiled anew: it is filled up, and its surplus left out of the results.
-        at = np.minimum(np.arange(begin, begin + size), self.draws - 1)
-        theta = {k: jnp.asarray(v[at]) for k, v in self._theta.items()}
+        at = np.minimum(np.arange(begin, begin + BATCH), end - 1)
+        theta = {k: np.ascontiguousarray(v[at]) for k, v in self._theta.items()}
         at = at + first
-        theta |= {k: jnp.asarray(v[at]) for k, v in support_draws(s.seed, first + self.draws).items()}
+        theta |= {k: np.asarray(v)[at] for k, v in support_draws(s.seed, first + len(self._structures)).items()}
         effects = [np.random.default_rng([s.seed, 41, d]).standard_normal((len(EFFECTS), s.patients)) for d in at]
-        root = jax.random.key(s.seed)
-        keys = jax.vmap(lambda d: jax.random.fold_in(jax.random.fold_in(root, 41), d))(jnp.asarray(at))
-        return Batch(theta, np.stack(effects), keys, min(size, self.draws - begin))
+        keys = keys_of(s.seed, 41, at)
+        return Batch(theta, np.stack(effects), keys, np.asarray(structure, np.int32), min(BATCH, end - begin))
 
     def histories(self, batch: "Batch", plan: Plan, region: np.ndarray) -> exact.History:
         """Return the histories of one scenario; numpy arrays, shape ``(draws, patients)``."""
-        out = self._simulate(exact.Batch(batch.theta, batch.effects, region, batch.keys), plan)
+        asked = exact.Batch(batch.theta, batch.effects, region, batch.keys, structure=batch.structure)
+        out = program(self._form, asked, plan)(asked, plan)
         return jax.tree.map(lambda x: np.asarray(x)[: batch.size], out)
 
 
@@ -107,10 +102,12 @@ class Simulator:
 class Batch:
     """Some posterior draws with their patients' effects and luck."""
 
-    theta: Mapping[str, jax.Array]
+    theta: Theta
     effects: np.ndarray
     """Shape ``(draws, effects, patients)``."""
     keys: jax.Array
+    structure: np.ndarray
+    """Number of the neutrophil structure."""
     size: int
     """Draws that count; the rest fills the batch up."""
 
@@ -141,9 +138,9 @@ def batch_predictor(
 
     As ``predict``; ``done`` is called after each scenario.
     """
-    simulator = Simulator(theta, form, settings)
     horizon, weeks = settings.horizon_months, weeks_of(settings.horizon_months)
     plans = {s.name: plan_of(s.scenario, weeks) for s in scenarios}
+    simulator = Simulator(theta, form._replace(gcsf=any(p.mode == DRUG_AND_GCSF for p in plans.values())), settings)
     controls = _controls(scenarios)
     control_plan = plan_of(next(iter(controls.values())).scenario, weeks)
     shown = _shown(scenarios, reference)
@@ -165,8 +162,6 @@ def batch_predictor(
         out[CONTROL] = {k: v for k, v in found.items() if exists(k, False, False)}
         return out
 
-    # Compiled once, before two threads ask for it.
-    simulator.histories(simulator.batch(0), control_plan, two_halves(shown.regions, settings.patients))
     return one_batch
 
 
@@ -190,10 +185,11 @@ def predict(
         return of_batches(list(pool.map(one_batch, batches(theta))), scenarios, reference)
 
 
-def batches(theta: Theta) -> range:
+def batches(theta: Theta) -> list[int]:
     """Return where the batches of draws begin."""
-    draws = len(next(iter(theta.values())))
-    return range(0, draws, batch_size(draws))
+    draws = np.bincount(structures_of(theta))
+    ends = np.cumsum(draws)
+    return [b for end, n in zip(ends, draws, strict=True) for b in range(int(end - n), int(end), BATCH)]
 
 
 def of_batches(
@@ -229,6 +225,6 @@ def together(parts: Sequence[Predicted]) -> Predicted:
     return Predicted(parts[0].scenarios, _joined([p.outcomes for p in parts]))
 
 
-def steps(scenarios: tuple[NamedScenario, ...], draws: int) -> int:
+def steps(scenarios: tuple[NamedScenario, ...], theta: Theta) -> int:
     """Return how often ``predict`` reports progress."""
-    return math.ceil(draws / batch_size(draws)) * (len(scenarios) + len({s.regions for s in scenarios}))
+    return len(batches(theta)) * (len(scenarios) + len({s.regions for s in scenarios}))

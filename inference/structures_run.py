@@ -21,7 +21,8 @@ from .figures_structures import structures_figure
 from .groups_left_out import Opened, groups_of, scores_of, without_groups
 from .importance import Weighted
 from .likelihood import NOTHING
-from .mixture import FOLDER, TABLE, file_of, spaced
+from .mixture import TABLE, file_of, spaced
+from .places import OTHERS
 from .processor import keep_memory, keep_programs
 from .quantities import LOWER, SHORTER, TRIAL, quantity_function
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
@@ -213,7 +214,7 @@ def run_structures(
     weights = {str(k): float(v) for k, v in table.groupby("structure", sort=False)["weight"].first().items()}
     predictions = prediction_table({n: x.quantities for n, x in found.items()}, weights)
     new = new_results(out)
-    (new / FOLDER).mkdir()
+    (new / OTHERS).mkdir()
     for name in list(found)[1:]:  # the first one is there already: its folder is where predictions start from
         posterior_file.save(posterior_file.thin(found[name].tree, KEPT), file_of(new, name))
     structures_figure(predictions, weights, new / "figures" / "structures.png")

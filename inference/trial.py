@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from mezikd.model.exact import NEVER, Batch, Form, History, form_of, simulate_batch
+from mezikd.model.exact import NEVER, Batch, History, form_of
 from mezikd.model.outcomes import SAFETY_WEEKS
 from mezikd.model.parameters import REGIONS, Parameter, natural
 from mezikd.model.patients import EFFECTS
@@ -20,7 +19,7 @@ from mezikd.model.trial_design import ARMS, Arm, Design
 
 from . import estimators
 from .evidence import Row
-from .processor import compiler_options
+from .programs import simulator
 
 Values = np.ndarray | jax.Array
 """Values of all patients: numpy here, declared as jax arrays where they are simulated."""
@@ -67,12 +66,6 @@ class ArmData:
 
 
 Trial = dict[str, ArmData]
-
-
-@cache
-def simulator(form: Form) -> Callable[..., Any]:
-    """Return ``simulate_batch``, compiled once for every arm, scenario and trial of this process."""
-    return jax.jit(partial(simulate_batch, form=form), compiler_options=compiler_options())
 
 
 def compile_simulator(parameters: tuple[Parameter, ...], design: Design) -> None:

@@ -21,15 +21,19 @@ class Batch(NamedTuple):
     """Every chance comes from these, shape ``(draws,)``: with the same keys two plans share it, patient by patient."""
     realised: Realised | None = None
     """A dosing ledger to replay, leaves of shape ``(draws, weeks, 7, patients)``; no rule acts then."""
+    structure: Any = 0
+    """Number of the neutrophil structure among those of the form: the same for all draws, and known at run time only."""
 
 
 class Form(NamedTuple):
     """What is decided before a program is compiled."""
 
-    structure_name: str = "arrest"
-    """Neutrophil structure (structures.py)."""
+    structures: tuple[str, ...] = ("arrest",)
+    """Neutrophil structures (structures.py) that one program serves: only their days are compiled apart."""
     steps: int = 1
     """Integration steps a day."""
     follow_up: FollowUp = "horizon"
     record: bool = False
     """Whether the course behind the history is returned too."""
+    gcsf: bool = True
+    """Whether a plan may have a G-CSF policy; without, its days are not compiled."""

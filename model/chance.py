@@ -51,6 +51,18 @@ def words_of(key):
     return data[..., 0], data[..., 1]
 
 
+def keys_of(seed: int, *numbers):
+    """Return ``jax.random.key(seed)`` with each of ``numbers`` (below 2^32; int or array) folded in in turn, an array of keys.
+
+    The same keys as by ``jax.random.fold_in``, for which several small programs would be compiled.
+    """
+    upper, lower = np.atleast_1d(seed) >> 32, np.atleast_1d(seed) & 0xFFFFFFFF
+    words = upper.astype(np.uint32), lower.astype(np.uint32)
+    for number in numbers:
+        words = threefry(words, np.zeros(1, np.uint32), np.atleast_1d(number).astype(np.uint32))
+    return jax.random.wrap_key_data(np.stack(words, axis=-1), impl="threefry2x32")  # pyright: ignore[reportArgumentType]
+
+
 class Chance:
     """The random numbers of one step (a week, or what is drawn before the first), in the order of the calls."""
 

@@ -1,7 +1,8 @@
 """The days of one week of each patient: doses and G-CSF in, ANC, arrest and tumour block out.
 
 What a plan can bring is known before it starts, so the days compute no more than that: nothing without drug, no G-CSF
-without a policy. The choice is made at run time: all three are in the compiled program.
+without a policy. The choice is made at run time, as is that of the neutrophil structure: all are in the compiled program,
+but for G-CSF where no plan of the program has it.
 """
 
 from typing import Any, NamedTuple
@@ -11,9 +12,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from . import gcsf, infection
+from .choice import Choice
 from .course import daily_constants, day
 from .elementary import log
 from .individuals import Individuals
+from .plan import NO_DRUG
 from .probability import quick_normal_cdf
 from .rules import LOG_GRADE3
 
@@ -25,14 +28,14 @@ class Model(NamedTuple):
     individuals: Individuals
     constants: Any
     """course.daily_constants."""
-    structure: Any
+    structure: Choice
     steps: int
     relaxation: gcsf.Relaxation
     precision: Float[Array, "patients"]
     """1 / log SD of a count's error."""
 
 
-def model_of(theta, ind: Individuals, structure, steps: int) -> Model:
+def model_of(theta, ind: Individuals, structure: Choice, steps: int) -> Model:
     """Return what the days of these patients need at ``steps`` integration steps a day."""
     return Model(
         theta,
@@ -64,12 +67,12 @@ class Week(NamedTuple):
     """Mean over the week of a^n/(EC50_T^n + a^n)."""
 
 
-def week(model: Model, mode, state, strength, doses, supported) -> Week:
+def week(model: Model, mode, state, strength, doses, supported, with_gcsf: bool = True) -> Week:
     """Return the week that begins in ``state``, with ``doses`` in mg and ``supported`` 1 on days with G-CSF.
 
-    ``mode`` is one of plan.NO_DRUG, DRUG and DRUG_AND_GCSF.
+    ``mode`` is one of plan.NO_DRUG, DRUG and, ``with_gcsf``, DRUG_AND_GCSF.
     """
-    theta, ind, constants, structure, steps, relaxation, precision = model
+    theta, ind, constants, choice, steps, relaxation, precision = model
     patients = strength.shape[0]
 
     def finished(state, strength, blood, arrest, total):
@@ -79,31 +82,47 @@ def week(model: Model, mode, state, strength, doses, supported) -> Week:
         log_anc, arrest, below, ratio = (jnp.broadcast_to(x, (7, patients)) for x in (log_anc, arrest, below, ratio))
         return Week(state, strength, log_anc, arrest, below, ratio, total / 7.0)
 
-    def seen(state):
-        return structure.blood(state[2], ind.marrow), state[1]
-
     def without_drug(state, strength, doses, supported):
-        return finished(state, strength, *seen(state), jnp.zeros(patients))  # all days are the first
+        # All days are the first.
+        return finished(state, strength, choice.blood(state[2], ind.marrow), state[1], jnp.zeros(patients))
 
-    def with_drug(state, strength, doses, supported):
-        def one_day(carry, dose):
-            state, total = carry
-            after, block = day(state, dose, constants, structure, steps)
-            return (after, total + block), seen(state)
+    def of(i: int):
+        """Return the weeks with drug, without and with G-CSF, of structure ``i``; the chains of others stand still."""
+        structure, marrow, own = choice.structures[i], ind.marrow[i], constants._replace(marrow=constants.marrow[i])
 
-        (state, total), out = jax.lax.scan(one_day, (state, jnp.zeros(patients)), doses)
-        return finished(state, strength, *out, total)
+        def alone(state):
+            return *state[:2], state[2][i]
 
-    def with_both(state, strength, doses, supported):
-        def one_day(carry, x):
-            state, strength, total = carry
-            dose, on = x
-            strength, mean = gcsf.relax(strength, on, relaxation)
-            after, block = day(state, dose, constants, structure, steps, gcsf.effects(mean, theta))
-            return (after, strength, total + block), seen(state)
+        def among(state, chains):
+            return *state[:2], (*chains[:i], state[2], *chains[i + 1 :])
 
-        start = state, strength, jnp.zeros(patients)
-        (state, strength, total), out = jax.lax.scan(one_day, start, (doses, supported))
-        return finished(state, strength, *out, total)
+        def seen(state):
+            return structure.blood(state[2], marrow), state[1]
 
-    return jax.lax.switch(mode, (without_drug, with_drug, with_both), state, strength, doses, supported)
+        def with_drug(state, strength, doses, supported):
+            def one_day(carry, dose):
+                state, total = carry
+                after, block = day(state, dose, own, structure, steps)
+                return (after, total + block), seen(state)
+
+            (after, total), out = jax.lax.scan(one_day, (alone(state), jnp.zeros(patients)), doses)
+            return finished(among(after, state[2]), strength, *out, total)
+
+        def with_both(state, strength, doses, supported):
+            def one_day(carry, x):
+                state, strength, total = carry
+                dose, on = x
+                strength, mean = gcsf.relax(strength, on, relaxation)
+                after, block = day(state, dose, own, structure, steps, gcsf.effects(mean, theta))
+                return (after, strength, total + block), seen(state)
+
+            start = alone(state), strength, jnp.zeros(patients)
+            (after, strength, total), out = jax.lax.scan(one_day, start, (doses, supported))
+            return finished(among(after, state[2]), strength, *out, total)
+
+        return with_drug, with_both
+
+    weeks = [of(i) for i in range(len(choice.structures))]
+    branches = [without_drug, *(w for kind in list(zip(*weeks, strict=True))[: 1 + with_gcsf] for w in kind)]
+    at = jnp.where(mode == NO_DRUG, 0, 1 + (mode - 1) * len(weeks) + choice.number)
+    return jax.lax.switch(at, branches, state, strength, doses, supported)

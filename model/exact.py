@@ -13,42 +13,44 @@ import jax.numpy as jnp
 
 from . import lanes, weekly
 from .batch import Batch, FollowUp, Form
-from .days import Model, model_of
+from .choice import Choice
+from .days import model_of
 from .history import NEVER, History, Realised, Record
 from .plan import Plan, plan_of
 from .scenario import Scenario
-from .structures import STRUCTURES
 from .trial_design import Design
 
 __all__ = [
-    "NEVER", "Batch", "FollowUp", "Form", "History", "Realised", "Record", "form_of", "simulate_batch", "simulate_trials",
+    "NEVER", "Batch", "FollowUp", "Form", "History", "Realised", "Record", "followed", "form_of", "prepared", "simulate_batch",
+    "simulate_trials",
 ]  # fmt: skip
 
 
-@partial(jax.jit, static_argnames="form")
-def simulate_batch(batch: Batch, plan: Plan, form: Form = Form()) -> History | tuple[History, Record]:  # noqa: B008
-    """Return the history of each patient in each draw, and with ``form.record`` the course behind it; draws first.
-
-    ``plan`` is the scenario (``plan_of``). Without a record only those who need it are followed day by day: on treatment
-    and up to 28 days after it. Their histories are the same with it.
-    """
-    structure, (weeks, draws) = STRUCTURES[form.structure_name], (plan.visit.shape[0], len(batch.keys))
+def prepared(batch: Batch, plan: Plan, form: Form) -> tuple[weekly.Person, weekly.State, weekly.Calendar]:
+    """Return the patients of all draws side by side before the first dose, and what the weeks bring to each draw."""
+    structure = Choice.of(form.structures, batch.structure)
 
     def one(theta, z, key, draw):
         return weekly.first_day(theta, z, batch.region, key, draw, plan, form, structure)
 
-    person, state, calendar = jax.vmap(one)(batch.theta, batch.z, batch.keys, jnp.arange(draws))
-    person, state = lanes.flattened((person, state))
-    calendar = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), calendar)
+    person, state, calendar = jax.vmap(one)(batch.theta, batch.z, batch.keys, jnp.arange(len(batch.keys)))
+    return *lanes.flattened((person, state)), jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), calendar)
 
-    def of_patients(person: weekly.Person) -> Model:
-        return model_of(person.theta, person.individual, structure, form.steps)
+
+def followed(
+    person: weekly.Person, state: weekly.State, calendar: weekly.Calendar, plan: Plan, number, form: Form
+) -> History:
+    """Return the history of each patient ``prepared``, draws first; only those who need it are followed day by day.
+
+    ``number`` is that of the neutrophil structure.
+    """
+    structure = Choice.of(form.structures, number)
 
     def whole(person, state, first, until):
-        model = of_patients(person)
+        model = model_of(person.theta, person.individual, structure, form.steps)
 
         def week(w, s):
-            return weekly.with_days(person, s, weekly.today(w, plan, calendar), plan, model, False)[0]
+            return weekly.with_days(person, s, weekly.today(w, plan, calendar), plan, model, form)[0]
 
         return jax.lax.fori_loop(first, until, week, state)
 
@@ -58,14 +60,26 @@ def simulate_batch(batch: Batch, plan: Plan, form: Form = Form()) -> History | t
 
         return jax.lax.fori_loop(first, until, week, state)
 
-    if not form.record and batch.realised is None:
-        state = lanes.followed(person, state, weeks, weekly.needs_days, whole, short)
-        return _finished(lanes.by_draw(state.history, draws))
+    state = lanes.followed(person, state, plan.visit.shape[0], weekly.needs_days, whole, short)
+    return _finished(lanes.by_draw(state.history, calendar.hazard.shape[-1]))
 
-    model = of_patients(person)
+
+@partial(jax.jit, static_argnames="form")
+def simulate_batch(batch: Batch, plan: Plan, form: Form = Form()) -> History | tuple[History, Record]:  # noqa: B008
+    """Return the history of each patient in each draw, and with ``form.record`` the course behind it; draws first.
+
+    ``plan`` is the scenario (``plan_of``). Without a record only those who need it are followed day by day: on treatment
+    and up to 28 days after it. Their histories are the same with it.
+    """
+    weeks, draws = plan.visit.shape[0], len(batch.keys)
+    person, state, calendar = prepared(batch, plan, form)
+    if not form.record and batch.realised is None:
+        return followed(person, state, calendar, plan, batch.structure, form)
+
+    model = model_of(person.theta, person.individual, Choice.of(form.structures, batch.structure), form.steps)
     ledger = None if batch.realised is None else lanes.flattened(jax.tree.map(jnp.asarray, batch.realised))
     every = weekly.today(jnp.arange(weeks), plan, calendar, ledger)
-    end, course = jax.lax.scan(lambda s, x: weekly.with_days(person, s, x, plan, model, form.record), state, every)
+    end, course = jax.lax.scan(lambda s, x: weekly.with_days(person, s, x, plan, model, form), state, every)
     history = _finished(end.history)
     if course is None:
         return lanes.by_draw(history, draws)
@@ -96,7 +110,7 @@ def _collected(course: Record, h: History) -> Record:
 
 def form_of(design: Design, follow_up: FollowUp = "horizon", record: bool = False) -> Form:
     """Return the form of the model that a fit uses."""
-    return Form(design.structure_name, design.steps_per_day, follow_up, record)
+    return Form((design.structure_name,), design.steps_per_day, follow_up, record)
 
 
 def simulate_trials(theta, z, region, keys, arm: Literal["mezikd", "kd"], design: Design) -> History:

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import expit
 
 Support = Literal["positive", "unit", "real"]
 REGIONS = ("usa", "europe", "asia", "rest_of_world")
@@ -52,9 +51,13 @@ class Parameter:
         w = self.to_working(self.centre) + self.spread * z
         if self.support == "positive":
             return np.exp(w) if plain else jnp.exp(w)
-        if self.support == "unit":
-            return expit(w) if plain else jax.nn.sigmoid(w)
-        return w
+        if self.support != "unit":
+            return w
+        if not plain:
+            return jax.nn.sigmoid(w)
+        from scipy.special import expit  # a first prediction is compiled meanwhile (inference/programs.py)
+
+        return expit(w)
 
 
 def _p(name, symbol, unit, support, centre, spread, source, sure, meaning) -> Parameter:

@@ -7,7 +7,6 @@ so it needs no coordinate. Effects: exposure, baseline ANC, maturation, intensit
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
 EFFECTS = ("exposure", "anc0", "maturation", "intensity", "progression")
 
@@ -34,6 +33,8 @@ def _margins_exact(u: np.ndarray) -> np.ndarray:
     Each coordinate takes the centres of n equal strata, scaled to variance 1: what depends on one effect alone is then
     integrated by the midpoint rule, which is far more accurate than the random position within a stratum.
     """
+    from scipy.special import ndtri  # a first prediction is compiled meanwhile (inference/programs.py)
+
     n = len(u)
     z = ndtri((np.argsort(np.argsort(u, axis=0), axis=0) + 0.5) / n)
     return (z / z.std(axis=0)).T

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from . import days, episodes, fate, gcsf, holds, infections, observation, progression, rules
 from .batch import Form
 from .chance import Chance, words_of
+from .choice import Choice
 from .course import start
 from .elementary import log
 from .history import NADIR_DAYS, NEVER, SEVERE, WINDOW_DAYS, History, Realised, Record
@@ -20,7 +21,6 @@ from .individuals import Individuals, individuals
 from .outcomes import SAFETY_WEEKS
 from .patients import Cohort
 from .plan import Plan
-from .structures import Structure
 
 _BEFORE_FIRST_DAY = 1 << 20
 """Counter of the random numbers drawn once per patient: beyond every week."""
@@ -107,7 +107,7 @@ def today(week, plan: Plan, calendar: Calendar, realised: Realised | None = None
     return Today(week, *at, *jax.tree.map(lambda x: jnp.asarray(x)[week], (calendar, realised)))
 
 
-def first_day(theta, z, region, key, draw, plan: Plan, form: Form, structure: Structure):
+def first_day(theta, z, region, key, draw, plan: Plan, form: Form, structure: Choice):
     """Return ``(person, state, calendar)`` of the patients of one draw before the first dose; arguments as in Batch."""
     weeks, n = plan.visit.shape[0], region.shape[0]
     theta = gcsf.support_medians() | dict(theta)
@@ -195,8 +195,8 @@ def _with_event(h: History, event: fate.Event) -> History:
     )
 
 
-def with_days(person: Person, s: State, x: Today, plan: Plan, model: days.Model, record: bool):
-    """Return the state a week later and with ``record`` the week's Record, else None."""
+def with_days(person: Person, s: State, x: Today, plan: Plan, model: days.Model, form: Form):
+    """Return the state a week later and with ``form.record`` the week's Record, else None."""
     ind, theta, now = person.individual, person.theta, 7.0 * x.week
     h, sigma = s.history, theta["sigma_anc"]
     luck = Chance(person.words, x.week, person.number)
@@ -222,7 +222,7 @@ def with_days(person: Person, s: State, x: Today, plan: Plan, model: days.Model,
     else:
         course, doses, supported = s.course, x.realised.dose, x.realised.gcsf
 
-    week = days.week(model, plan.mode, s.drug, s.course.strength, doses, supported)
+    week = days.week(model, plan.mode, s.drug, s.course.strength, doses, supported, form.gcsf)
     log_anc = week.log_anc
     excess, early = x.calendar.early[person.draw], []
     for _ in range(7):
@@ -271,7 +271,7 @@ def with_days(person: Person, s: State, x: Today, plan: Plan, model: days.Model,
     )
     course = course._replace(strength=week.strength)
     state = State(week.state, dosing, course, effect, event.phase, budget, episode, h)
-    if not record:
+    if not form.record:
         return state, None
     grade = infections.grades(infected, is_first, h.grade4 > 0.5, killed, person.later_grade4, luck)
     return state, Record(

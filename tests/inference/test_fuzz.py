@@ -17,6 +17,7 @@ from mezikd.inference import (
     pipeline,
     posterior_file,
     predict,
+    programs,
     report,
     sensitivity_run,
     structures_run,
@@ -133,6 +134,7 @@ def without_work(monkeypatch, shipped):
         patient_fit, "run_patient_fit", lambda folder, out, settings, _: patient_fit.load(folder, settings) != ()
     )
     monkeypatch.setattr(calibrate, "run_calibrate", lambda *_: True)
+    monkeypatch.setattr(programs, "begin", lambda *_: None)
     monkeypatch.setattr(predict, "run_predict", lambda posterior, source, *_: resolve(source, fitted))
     monkeypatch.setattr(report, "run_report", lambda *_: None)
     monkeypatch.setattr(sensitivity_run, "run_sensitivity", lambda *_: None)

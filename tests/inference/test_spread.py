@@ -18,6 +18,7 @@ from mezikd.inference.cluster import Remote, cluster_workers
 from mezikd.inference.commands import BAD_INPUT, DONE, INTERRUPTED, run
 from mezikd.inference.importance import Normal
 from mezikd.inference.likelihood import Data, Prior
+from mezikd.inference.programs import BATCH
 from mezikd.inference.scenario_settings import Prediction
 from mezikd.inference.scenarios import NamedScenario
 from mezikd.inference.sensitivity import Alternative
@@ -129,11 +130,11 @@ def test_predict_with_a_killed_worker(local, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "programs", lambda _: [(None, theta) for theta in draws])
     scenarios = tuple(NamedScenario(name, Scenario(), (1.0, 0.0, 0.0, 0.0)) for name in ("one", "two"))
     request = SimpleNamespace(scenarios=scenarios, reference="two", prediction=Prediction())
-    records, held = tmp_path / "records", "40_15"
+    records, held = tmp_path / "records", "40_10"
 
     def stand_in(theta, form, scenarios, reference, settings, first, *_):
         values = theta["tumour_memory"]
-        return partial(compiled_predictor, records, held, values, prediction.batch_size(len(values)), first)
+        return partial(compiled_predictor, records, held, values, BATCH, first)
 
     monkeypatch.setattr(prediction, "batch_predictor", lambda *of: arrived(stand_in(*of)()))
     monkeypatch.setattr(predict, "Remote", lambda make, _: Remote(stand_in(*make.args), {}))

@@ -255,7 +255,7 @@ def folder(tmp_path, monkeypatch):
         for part in (structures.GROUPS, "infection")
     ]
     pd.DataFrame(lines).to_csv(tmp_path / mixture.TABLE, index=False)
-    (tmp_path / mixture.FOLDER).mkdir()
+    (tmp_path / mixture.OTHERS).mkdir()
     for name in ("kill", "arrest, no tumour memory"):
         mixture.file_of(tmp_path, name).write_text(name)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mezikd.model.chance import Chance, threefry
+from mezikd.model.chance import Chance, keys_of, threefry
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,15 @@ def test_it_is_the_cipher_of_jax_random():
     key = jax.random.key(7)
     first, second = threefry(jax.random.key_data(key), jnp.zeros(100, jnp.uint32), jnp.arange(100, dtype=jnp.uint32))
     np.testing.assert_array_equal(first ^ second, jax.random.bits(key, (100,), jnp.uint32))
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**40 + 5])
+def test_keys_without_a_program_are_those_of_jax_random(seed):
+    numbers = np.array([0, 3, 2**32 - 1])
+    theirs = jax.vmap(lambda n: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 41), n))(numbers)
+    ours = keys_of(seed, 41, numbers)
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(jax.random.key_data(ours), jax.random.key_data(theirs))
 
 
 def numbers(kind: str, step=3, patients=200_000, calls=2, seed=1):
