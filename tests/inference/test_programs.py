@@ -9,9 +9,11 @@ from mezikd.inference.commands import DONE, run
 from mezikd.inference.mixture import Member
 from mezikd.inference.places import OTHERS, POSTERIOR, built_in_fit
 from mezikd.inference.predict import programs as programs_of
-from mezikd.inference.prediction import STRUCTURE, batches
+from mezikd.inference.prediction import STRUCTURE, Simulator, batches
 from mezikd.inference.programs import BATCH, begin
 from mezikd.inference.scenario_files import read_scenarios, single_scenario
+from mezikd.inference.scenario_settings import Prediction
+from mezikd.model.batch import Form
 from mezikd.model.trial_design import Arm, Design
 
 
@@ -75,3 +77,13 @@ def test_draws_of_one_structure_follow_each_other():
     theta = found[0][1]
     assert theta[STRUCTURE].tolist() == [0] * 23 + [1] * 14
     assert batches(theta) == [*range(0, 23, BATCH), *range(23, 37, BATCH)]
+
+
+def test_a_batch_is_filled_up_with_draws_of_its_own_structure():
+    theta = {"ec50": np.arange(7.0), STRUCTURE: np.array([0, 0, 0, 1, 1, 1, 1])}
+    simulator = Simulator(theta, Form(("arrest", "friberg")), Prediction(patients=64))
+    for at, structure, draws in ((0, 0, [0, 1, 2]), (3, 1, [3, 4, 5, 6])):
+        batch = simulator.batch(at, first=100)
+        assert (int(batch.structure), batch.size) == (structure, len(draws))
+        assert batch.theta["ec50"].tolist() == draws + [draws[-1]] * (BATCH - len(draws))
+        assert STRUCTURE not in batch.theta
