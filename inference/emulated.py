@@ -35,7 +35,7 @@ from .sampler import BLOCK, Geometry, LogDensity, Sampler, SamplerSettings
 from .sampling import Enough, Sampled, sample
 from .trial import compile_simulator
 
-FIRST_POINTS, POINTS, ROUNDS = 2000, 2000, 2
+FIRST_POINTS, POINTS, ROUNDS = 1500, 1500, 3
 """Points of the normal approximation, and those of each round after it."""
 COOL = 0.8
 """Power of the emulated posterior that points are drawn from: its ends, where the emulator is worst, are bent."""
