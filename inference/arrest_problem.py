@@ -150,7 +150,9 @@ def _given_exposure(folder: Path, given: Prior, tables: PatientData, dosed: np.n
     of_dose = values[1] if given.dose is not None else 1.0
     relative = np.where(dosed, values[0] / of_dose / (given.reference or 1.0), 1.0)
     if dosed.any() and not 1.0 / FAR <= np.median(relative[dosed]) <= FAR:
-        problem = f"exposure: the median of column '{given.column}' is {np.median(relative[dosed]):.3g} times the reference"
+        problem = (
+            f"exposure: the median of column '{given.column}' is {np.median(relative[dosed]):.3g} times the reference"
+        )
         remedy = "give as reference the typical exposure of a dose of 1 mg, in the unit of the column"
         raise input_error(path, problem, remedy, allowed=f"{1.0 / FAR:g} to {FAR:g}")
     return np.log(relative)

@@ -69,7 +69,9 @@ class Prior(WithCovariates):
         default=None, gt=0, description="exposure of a dose of 1 mg that counts as 1: a number above 0"
     )
     dose: OneLine | None = Field(
-        default=None, min_length=1, description="column of the dose, mg, that each exposure is of: a name (none: all are of 1 mg)"
+        default=None,
+        min_length=1,
+        description="column of the dose, mg, that each exposure is of: a name (none: all are of 1 mg)",
     )
 
     @model_validator(mode="after")
@@ -191,7 +193,9 @@ def _check_use(name: str, p: Prior, every: Mapping[str, Prior]) -> None:
         raise ValueError(f"has {twice[0]} and the covariate REGION of {name}: leave one of them out")
     support = next(d.support for d in DECLARED if d.name == name)
     if p.centre is not None and ((support != "real" and p.centre <= 0.0) or (support == "unit" and p.centre >= 1.0)):
-        raise ValueError(f"has centre {p.centre:g} of {name}, which lies {'in (0, 1)' if support == 'unit' else 'above 0'}")
+        raise ValueError(
+            f"has centre {p.centre:g} of {name}, which lies {'in (0, 1)' if support == 'unit' else 'above 0'}"
+        )
 
 
 def declared_in(parameters: Mapping[str, Prior]) -> tuple[Parameter, ...]:

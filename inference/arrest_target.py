@@ -33,7 +33,6 @@ from mezikd.model.structures import STRUCTURES
 from .arrest_settings import EFFECTS, SDS, ArrestFit
 from .coordinates import prior_scaled
 
-
 GIVEN = "exposure"
 """Among the covariates: the log of every patient's exposure over the reference, where it is given."""
 ROOT = "effects_root"

@@ -1,8 +1,8 @@
 """Covariates of parameters, declared in fit.toml: powers and categories, and what they add to the log of a parameter.
 
-    log p_i = log p + sum_c coefficient_c x_ic + eta_i
-    power       x = log(covariate / reference), coefficient the exponent
-    category    x = 1 for patients of the level, else 0; a coefficient for each level but the reference
+log p_i = log p + sum_c coefficient_c x_ic + eta_i
+power       x = log(covariate / reference), coefficient the exponent
+category    x = 1 for patients of the level, else 0; a coefficient for each level but the reference
 """
 
 import re
@@ -95,7 +95,9 @@ class WithCovariates(Section):
     def _told_apart(cls, value: dict[str, Covariate]) -> dict[str, Covariate]:
         names = [t.coefficient("") for column, c in value.items() for t in c.terms(column)]
         if twice := [n for i, n in enumerate(names) if n in names[:i]]:
-            raise ValueError(f"has two coefficients that would both be written {twice[0].strip('_')}: rename a column or level")
+            raise ValueError(
+                f"has two coefficients that would both be written {twice[0].strip('_')}: rename a column or level"
+            )
         return value
 
     @property

@@ -86,11 +86,20 @@ def run_patient_calibrate(
 def beyond_simulation(settings: ArrestFit) -> tuple[str, str] | None:
     """Return what of ``settings`` simulated patients do not have, and how to leave it out; None where there is nothing."""
     if settings.exposure is not None:
-        return "[parameters] exposure is given by a column", "leave exposure out of a copy of the folder: the rest is tested"
+        return (
+            "[parameters] exposure is given by a column",
+            "leave exposure out of a copy of the folder: the rest is tested",
+        )
     if named := [n for n, p in settings.parameters.items() if p.covariates]:
-        return f"[parameters] has covariates of {', '.join(named)}", "leave them out of a copy of the folder: the rest is tested"
+        return (
+            f"[parameters] has covariates of {', '.join(named)}",
+            "leave them out of a copy of the folder: the rest is tested",
+        )
     if settings.effects.correlation != "none":
-        return "[effects] correlation of effects", 'write correlation = "none" in a copy of the folder: the rest is tested'
+        return (
+            "[effects] correlation of effects",
+            'write correlation = "none" in a copy of the folder: the rest is tested',
+        )
     return None
 
 

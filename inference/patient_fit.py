@@ -13,7 +13,6 @@ from rich.console import Console
 from . import patient_results as results
 from .errors import input_error
 from .files import load_pickle, save_pickle
-from .patient_data import PatientData
 from .patient_output import diagnosed, publish_patient_fit
 from .patient_problem import build, check_columns
 from .patient_settings import PatientFit

@@ -64,7 +64,9 @@ def check_columns(folder: Path, settings: PatientFit, tables: PatientData) -> No
     drug = [n for n in (*settings.model.pk, LAG) if n in settings.parameters]
     known = [n for n in drug if not (settings.parameters[n].prior_sd or settings.parameters[n].individual)]
     if set(given) & set(drug) and known == drug and (tables.observations["observable"] == "concentration").any():
-        problem = f"holds concentrations, but {', '.join(drug)} are all given or fixed: nothing is left to estimate from them"
+        problem = (
+            f"holds concentrations, but {', '.join(drug)} are all given or fixed: nothing is left to estimate from them"
+        )
         remedy = "set MDV to 1 in their rows, or estimate one of these instead of giving its column"
         raise input_error(folder / settings.tables.file, problem, remedy)
 

@@ -11,16 +11,16 @@ from mezikd.inference.virtual_trial import Order, VirtualTrial, simulate_virtual
 NAMES = ("adsl", "adex", "adlb", "adae", "adtte")
 
 
-def simulated_trial(patients: int, seed: int = 5) -> VirtualTrial:
+def simulated_trial(patients: int) -> VirtualTrial:
     """Return a trial of both arms with ``patients`` patients on the drug, at the shipped posterior's mean."""
     tree, problem = posterior_file.load(built_in_fit() / "posterior.nc")
     z = np.asarray(tree["unconstrained_posterior"]["z"])
-    order = Order(patients, ("mezikd", "kd"), ordered_scenario(problem, {}, None), None, "posterior-mean", seed)
+    order = Order(patients, ("mezikd", "kd"), ordered_scenario(problem, {}, None), None, "posterior-mean", 5)
     return simulate_virtual_trial(z, problem, order)
 
 
-def write_tables(place: Path, patients: int, seed: int = 5, trial: VirtualTrial | None = None) -> None:
-    """Write the ADaM-like tables of a simulated trial, or of ``trial``, to ``place``."""
-    made = tables_of(trial or simulated_trial(patients, seed), "test")
+def write_tables(place: Path, trial: VirtualTrial) -> None:
+    """Write the ADaM-like tables of ``trial`` to ``place``."""
+    made = tables_of(trial, "test")
     for name in NAMES:
         made[name].to_csv(place / f"{name}.csv", index=False)

@@ -19,7 +19,7 @@ from mezikd.inference.patient_regimen import Proposal
 from mezikd.inference.patient_settings import load_patient_settings
 from mezikd.model.parameters import DECLARED, free
 from scipy import stats
-from simulated_tables import write_tables
+from simulated_tables import simulated_trial, write_tables
 from test_arrest_fit import SMALL
 from test_patient_prediction import arrest_by_scipy, counts, progression_by_scipy, records, tree_of
 
@@ -49,7 +49,11 @@ def three() -> PatientData:
     """Return three patients: on 1.0 and then 0.6 mg with an infection, on 0.6 mg, without the drug; nine weeks of counts."""
     ids = ("01", "02", "03")
     of = dict.fromkeys(range(3), tuple(24.0 * d for d in (0, 14, 21, 35, 49, DAYS - 1)))
-    doses = [(0, "01", 0, 21, 1.0, 1.0, 1.0, False), (0, "01", 28, 14, 1.0, 0.6, 0.6, False), (1, "02", 0, 21, 0.6, 0.6, 0.6, False)]
+    doses = [
+        (0, "01", 0, 21, 1.0, 1.0, 1.0, False),
+        (0, "01", 28, 14, 1.0, 0.6, 0.6, False),
+        (1, "02", 0, 21, 0.6, 0.6, 0.6, False),
+    ]
     events = [
         (i, ids[i], kind, 30.4 if (i, kind) == (0, "infection") else 60.0 + i, int((i, kind) == (0, "infection")), pd.NA, None)
         for i in range(3) for kind in ("infection", "progression")
@@ -120,7 +124,10 @@ def test_log_density_by_hand(given):
     shared = ["ec50", "anc0", "sigma_anc", "infection_rate", "progression_rate"]
     coefficients = ["category_ec50_SEX_F", "power_anc0_BNEUT", "power_infection_rate_AGE", "category_progression_rate_ISS_2",
                     "category_progression_rate_ISS_3"]  # fmt: skip
-    assert set(names) == {*shared, *coefficients} and target.effects == ("exposure", "anc0", "maturation", "progression")[4 - k :]
+    assert (
+        set(names) == {*shared, *coefficients}
+        and target.effects == ("exposure", "anc0", "maturation", "progression")[4 - k :]
+    )
     size, pairs = len(names), k * (k - 1) // 2
     assert target.shared_size == size + pairs and target.dimensions == size + pairs + 3 * k
     found, expected = [], []
@@ -129,13 +136,21 @@ def test_log_density_by_hand(given):
         z = dict(zip(names, np.asarray(target.prior_scaled(x)), strict=True))
         theta = {p.name: float(p.from_standard(np.asarray(z.get(p.name, 0.0)))) for p in DECLARED}
         theta |= {"ec50": 0.3 * np.exp(0.7 * z["ec50"]), "tumour_effect": 2.0}
-        theta |= {"infection_rate": 0.1 * np.exp(0.5 * z["infection_rate"]), "progression_rate": 0.3 * np.exp(0.35 * z["progression_rate"])}
+        theta |= {
+            "infection_rate": 0.1 * np.exp(0.5 * z["infection_rate"]),
+            "progression_rate": 0.3 * np.exp(0.35 * z["progression_rate"]),
+        }
         prior, root = log_lkj(x[size : size + pairs], k, 2.0)
         sds = ["exposure_sd", "anc0_sd", "maturation_sd", "progression_frailty_sd"][4 - k :]
         sd = np.array([theta[n] for n in sds])
         eta = x[size + pairs :].reshape(3, k) @ root.T * sd
         law = stats.multivariate_normal(np.zeros(k), np.outer(sd, sd) * (root @ root.T))
-        total = prior + stats.norm.logpdf(list(z.values())).sum() + law.logpdf(eta).sum() + 3 * np.log(np.diag(root) * sd).sum()
+        total = (
+            prior
+            + stats.norm.logpdf(list(z.values())).sum()
+            + law.logpdf(eta).sum()
+            + 3 * np.log(np.diag(root) * sd).sum()
+        )
         for i in range(3):
             mine, shift = dict(theta), np.concatenate([np.zeros(4 - k), eta[i]])
             mine["ec50"] *= np.exp(0.4 * z["category_ec50_SEX_F"]) if SEX[i] == "F" else 1.0
@@ -195,7 +210,9 @@ def test_a_patients_prediction_has_its_covariates(tmp_path, given):
         f"patient_{e}": (("chain", "draw", "patient"), np.array([[o[e] for o in own]])) for e in target.effects
     }
     tree = tree_of(ArrestFit, text, tables, x, posterior)
-    predicted = predict_arrest(tmp_path / "posterior.nc", tree, tables, settings, Proposal("01", 0.6, months=1), np.arange(2))
+    predicted = predict_arrest(
+        tmp_path / "posterior.nc", tree, tables, settings, Proposal("01", 0.6, months=1), np.arange(2)
+    )
     now = int(predicted.now)
     doses = np.zeros(now + 30)
     doses[:21], doses[28:42], doses[now : now + 21] = 1.0, 0.6, 0.6
@@ -204,7 +221,7 @@ def test_a_patients_prediction_has_its_covariates(tmp_path, given):
         mine["ec50"] *= np.exp(mine["category_ec50_SEX_F"])
         mine["anc0"] *= (2.0 / 3.0) ** mine["power_anc0_BNEUT"]
         shift = np.append(0.0, eta[d, 0]) if given else eta[d, 0]
-        shift = shift + [np.log(0.75) if given else -0.75 * np.log(0.8), 0.0, 0.2 * np.log(0.8), 0.0]
+        shift = shift + np.array([np.log(0.75) if given else -0.75 * np.log(0.8), 0.0, 0.2 * np.log(0.8), 0.0])
         log_anc, *_ = arrest_by_scipy(mine, shift, doses)
         error = np.abs(np.log(predicted.forecasts[0].anc[d, : len(doses)]) - log_anc)
         assert error.max() < 0.02, error
@@ -222,11 +239,13 @@ FIT = FIT.replace("[sampler]", '[effects]\ncorrelation = "lkj"\n\n[sampler]')
 def folder(tmp_path_factory) -> Path:
     """Return a folder with a simulated trial whose adsl has a sex, and the simulator's own exposures as an AUC over 40."""
     place = tmp_path_factory.mktemp("covariates")
-    write_tables(place, 16)
+    write_tables(place, simulated_trial(16))
     subjects = pd.read_csv(place / "adsl.csv")
     dosed = subjects["ARMCD"] == "MEZIKD"
     auc = (40.0 * subjects["EXPOSURE"]).where(dosed)
-    subjects.assign(SEX=np.where(np.arange(len(subjects)) % 2, "F", "M"), AUC=auc).to_csv(place / "adsl.csv", index=False)
+    subjects.assign(SEX=np.where(np.arange(len(subjects)) % 2, "F", "M"), AUC=auc).to_csv(
+        place / "adsl.csv", index=False
+    )
     (place / "fit.toml").write_text(FIT)
     return place
 
@@ -333,7 +352,9 @@ def test_a_treated_patient_without_exposure(folder, tmp_path, capsys, value, wor
     subjects.to_csv(tmp_path / "adsl.csv", index=False)
     assert run(["fit", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and f"patient {treated} takes doses and {word}" in error.replace("has no value", "no value"), error
+    assert error.count("\n") == 1 and f"patient {treated} takes doses and {word}" in error.replace(
+        "has no value", "no value"
+    ), error
 
 
 @pytest.mark.parametrize(

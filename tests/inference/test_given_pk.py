@@ -27,7 +27,9 @@ GIVEN = (
 def records(concentrations: bool = False) -> pd.DataFrame:
     """Return the three patients with their PK parameters as columns, and without their concentrations."""
     every = table()
-    mine = every.assign(**{c: every["ID"].map(dict(enumerate(v, 1))) for c, v in (("KAI", KA), ("CLI", CL), ("VI", V1))})
+    mine = every.assign(
+        **{c: every["ID"].map(dict(enumerate(v, 1))) for c, v in (("KAI", KA), ("CLI", CL), ("VI", V1))}
+    )
     return mine if concentrations else mine[mine["DVID"] != 1]
 
 
@@ -58,7 +60,9 @@ def test_log_density_by_hand(folder):
         eta = x[at.shared :].reshape(3, 2) @ root.T * sd
         # Of two effects LKJ(1) is uniform: the Jacobian of tanh is left.
         total = stats.norm.logpdf(x[at.parameters]).sum() + stats.norm.logpdf(x[at.powers]).sum() + np.log(1.0 - r * r)
-        total += (stats.halfnorm(scale=0.5).logpdf(sd) + np.log(share * (1.0 - share))).sum() + stats.norm.logpdf(x[at.shared :]).sum()
+        total += (stats.halfnorm(scale=0.5).logpdf(sd) + np.log(share * (1.0 - share))).sum() + stats.norm.logpdf(
+            x[at.shared :]
+        ).sum()
         for i in range(3):
             own = {
                 "ka": KA[i], "cl": CL[i], "v1": V1[i], "mtt": mtt, "anc0": anc0 * np.exp(eta[i, 0]), "gamma": 0.17,
@@ -89,13 +93,18 @@ def test_from_files_to_results(folder):
     assert rows.loc["power_slope_WT", "prior_q95"] == pytest.approx(1.6449 * 0.5, rel=1e-3)
     assert rows.loc["correlation_anc0_slope", "prior_q95"] == pytest.approx(0.9, rel=1e-3)
     assert rows.loc[["power_slope_WT", "correlation_anc0_slope"], "contraction"].notna().all()
-    assert "Not estimated, every patient's own value is in a column: ka (KAI), cl (CLI), v1 (VI)." in (out / "summary.md").read_text()
+    assert (
+        "Not estimated, every patient's own value is in a column: ka (KAI), cl (CLI), v1 (VI)."
+        in (out / "summary.md").read_text()
+    )
     assert set(pd.read_csv(out / "patients.csv")["parameter"]) == {"anc0", "slope"}
     predicted = folder / "predicted"
     assert run(["predict", str(out), "--patient", "2", "--months", "1", "--draws", "20", "--out", str(predicted)]) == 0
     assert "fixed, or given by a column: ka, cl, v1, gamma" in (predicted / "summary.md").read_text()
     tree, tables = load_patient_fit(out / "posterior.nc")
-    without = predict_friberg(tree, tables, load_patient_settings(folder), Proposal("2", 100.0, months=1), np.array([7])).forecasts[1]
+    without = predict_friberg(
+        tree, tables, load_patient_settings(folder), Proposal("2", 100.0, months=1), np.array([7])
+    ).forecasts[1]
     d = tree["posterior"].to_dataset().sel(patient="2").isel(chain=0, draw=7)
     own = {"ka": KA[1], "cl": CL[1], "v1": V1[1], "gamma": 0.17, "mtt": float(d["mtt"])}
     own |= {n: float(d[f"patient_{n}"]) for n in ("anc0", "slope")}
@@ -104,8 +113,16 @@ def test_from_files_to_results(folder):
 
 
 MISTAKES = {
-    "column and centre": ('cl = { column = "CLI" }', 'cl = { column = "CLI", centre = 5.0, spread = 0.3 }', "column stands alone"),
-    "column and effects": ('cl = { column = "CLI" }', 'cl = { column = "CLI", individual = true }', "column stands alone"),
+    "column and centre": (
+        'cl = { column = "CLI" }',
+        'cl = { column = "CLI", centre = 5.0, spread = 0.3 }',
+        "column stands alone",
+    ),
+    "column and effects": (
+        'cl = { column = "CLI" }',
+        'cl = { column = "CLI", individual = true }',
+        "column stands alone",
+    ),
     "neither": ('cl = { column = "CLI" }', "cl = { centre = 5.0 }", "needs centre and spread, or column alone"),
     "no such column": ('"CLI"', '"CL"', "column 'CL' of cl cannot be used"),
     "zeros": ('"CLI"', '"CENS"', "column 'CENS' of cl cannot be used"),
@@ -125,7 +142,9 @@ def test_mistakes(folder, tmp_path, capsys, name):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("value", "words"), [(".", "without gaps"), ("-4", "without gaps"), ("5", "one value a patient")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(".", "without gaps"), ("-4", "without gaps"), ("5", "one value a patient")]
+)
 def test_values_that_cannot_be(folder, tmp_path, capsys, value, words):
     """A gap, a clearance below 0, one that changes within a patient (an occasion)."""
     (tmp_path / "fit.toml").write_text(GIVEN)
