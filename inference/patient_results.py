@@ -149,7 +149,7 @@ def _prior_quantiles(name: str, target: PatientTarget) -> list[float]:
     q, settings = np.array(QUANTILES), target.settings
     if name in settings.parameters:
         p = settings.parameters[name]
-        return lognorm.ppf(q, p.spread, scale=p.centre).tolist() if p.spread else [p.centre] * 3
+        return lognorm.ppf(q, p.prior_sd, scale=p.typical).tolist() if p.prior_sd else [p.typical] * 3
     if (law := _coefficient_law(name, target)) is not None:
         return law.ppf(q).tolist()
     if name.startswith("sd_"):
@@ -187,8 +187,8 @@ def parameter_table(tree: xr.DataTree, target: PatientTarget, shrinkage: np.ndar
         declared = target.settings.parameters.get(str(n))
         contraction, driven = float("nan"), "data"
         if declared is not None:
-            fixed = declared.spread == 0
-            contraction = float("nan") if fixed else 1.0 - float(np.log(x).var()) / declared.spread**2
+            fixed = declared.prior_sd == 0
+            contraction = float("nan") if fixed else 1.0 - float(np.log(x).var()) / declared.prior_sd**2
             driven = "fixed" if fixed else "prior" if contraction < MOVED else "data"
         elif (law := _coefficient_law(str(n), target)) is not None:
             contraction = 1.0 - float(x.var() / law.var())
