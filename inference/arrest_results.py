@@ -119,7 +119,7 @@ def parameter_table(tree: xr.DataTree, target: ArrestTarget, shrinkage: np.ndarr
     mcse = az.mcse(posterior[[*(p.name for p in estimated), *pairs]])
     of_effect: dict[str, float] = dict(zip(target.settings.sds, shrinkage, strict=True))
     lines = []
-    law = correlation_law(max(len(target.effects), 2), target.settings.effects.lkj_shape)  # of no row without pairs
+    law = correlation_law(len(target.effects), target.settings.effects.lkj_shape)
     rows = [
         (p.name, p.unit, p.meaning, np.asarray(p.from_standard(norm.ppf(QUANTILES))), p.to_working, p.spread**2) for p in estimated
     ] + [(n, "1", "correlation of individual effects", law.ppf(QUANTILES), np.asarray, law.var()) for n in pairs]  # fmt: skip
