@@ -21,7 +21,7 @@ from mezikd.model.structures import STRUCTURES
 from scipy.stats import norm
 
 from .arrest_problem import BEYOND, WEEK, build, event
-from .arrest_settings import EFFECTS, ArrestFit
+from .arrest_settings import ArrestFit
 from .arrest_target import ArrestInputs, ArrestTarget, Lanes
 from .errors import input_error
 from .patient_data import PatientData
@@ -126,18 +126,20 @@ def _program(
     x = tree["unconstrained_posterior"]["x"].to_numpy()
     x = x.reshape(-1, x.shape[-1])[draws, : one.shared_size]
     own = tree["posterior"].to_dataset()
-    eta = [np.log(own[f"patient_{e}"].to_numpy()[..., i].ravel()[draws]) for e in EFFECTS]
+    values = [np.log(own[f"patient_{e}"].to_numpy()[..., i].ravel()[draws]) for e in one.effects]
     region, drug, n = inputs.region[i : i + 1], inputs.drug[i : i + 1], len(draws)
     blank = Ledger(np.zeros((weeks, WEEK, 1)), *np.zeros((5, 1)))
-    mine = inputs._replace(ledger=blank, region=region, drug=drug)
+    covariates = {name: x[i : i + 1] for name, x in inputs.covariates.items()}
+    mine = inputs._replace(ledger=blank, region=region, drug=drug, covariates=covariates)
 
-    def of_draw(x, eta):
+    def of_draw(x, values):
         theta = one.population(x)
-        eta = eta - jnp.array([jnp.log(theta["anc0"]) if e == "anc0" else 0.0 for e in EFFECTS])
+        without = one.own(theta, jnp.zeros((1, len(one.effects))), mine)
+        eta = values - jnp.log(jnp.concatenate([without[e] for e in one.effects]))
         lanes = Lanes(one.individuals(theta, eta[None], mine), one.rates(theta, mine))
         return lanes, theta["sigma_anc"], theta["death_rate"], theta["infection_fatal"]
 
-    lanes, sigma, death, fatal = jax.jit(jax.vmap(of_draw))(jnp.asarray(x), jnp.asarray(np.stack(eta, axis=1)))
+    lanes, sigma, death, fatal = jax.jit(jax.vmap(of_draw))(jnp.asarray(x), jnp.asarray(np.stack(values, axis=1)))
     lanes = jax.tree.map(
         lambda a: a.reshape(-1) if a.ndim == 2 else jnp.moveaxis(a, 1, 0).reshape(a.shape[1], -1), lanes
     )

@@ -9,8 +9,9 @@ from mezikd.model.parameters import REGIONS
 from mezikd.model.population import Information
 from mezikd.model.progression import MONTH_DAYS
 
-from .arrest_settings import EFFECTS, REGIONAL, ArrestFit
-from .arrest_target import ArrestInputs, ArrestTarget
+from .arrest_settings import REGIONAL, ArrestFit, Prior
+from .arrest_target import GIVEN, ArrestInputs, ArrestTarget
+from .covariate_columns import check_covariates, multiplied
 from .errors import input_error
 from .patient_data import HOURS_PER_DAY, PatientData
 from .patient_tables import read_patients
@@ -20,6 +21,8 @@ BEYOND = 1e6
 SAME = 1e-3
 """Days between two times that are one."""
 WEEK = 7
+FAR = 20.0
+"""Times the reference: a median exposure beyond is likely to be in another unit."""
 
 
 def read_tables(folder: Path, settings: ArrestFit) -> PatientData:
@@ -113,14 +116,56 @@ def _regions(folder: Path, settings: ArrestFit, tables: PatientData) -> np.ndarr
     return np.array(found)
 
 
+def _covariates(folder: Path, settings: ArrestFit, tables: PatientData, dosed: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what coefficients of covariates multiply, by their name, and the log of exposures that are given."""
+    check_covariates(folder, settings.parameters, tables)
+    found = {t.coefficient(n): multiplied(t, tables) for n, p in settings.parameters.items() for t in p.terms}
+    if settings.exposure is not None:
+        found[GIVEN] = _given_exposure(folder, settings.exposure, tables, dosed)
+    return found
+
+
+def _given_exposure(folder: Path, given: Prior, tables: PatientData, dosed: np.ndarray) -> np.ndarray:
+    """Return the log of each patient's exposure to 1 mg over the reference; 0 for patients who take no dose.
+
+    Raises
+    ------
+    InputError: a column that is not there, a patient with a dose and without an exposure, or a reference in another unit.
+    """
+    path, columns, known = folder / "fit.toml", (given.column, given.dose), tables.covariates
+    values = []
+    for column in (c for c in columns if c is not None):
+        if column not in known or known[column].dtype.kind != "f":
+            raise input_error(
+                path, f"column '{column}' of exposure cannot be used", "name a column of numbers",
+                allowed=", ".join(str(c) for c in known if known[c].dtype.kind == "f") or "none in the table",
+            )  # fmt: skip
+        x = known.loc[list(tables.ids), column].to_numpy(float)
+        if (bad := np.flatnonzero(dosed & ~(x > 0.0))).size:
+            patient, value = tables.ids[bad[0]], x[bad[0]]
+            problem = f"column '{column}' of exposure: patient {patient} takes doses and has {'no value' if np.isnan(value) else f'{value:g}'}"
+            remedy = "complete it, or leave the patient out: an exposure that is given is not estimated for anybody"
+            raise input_error(path, problem, remedy, allowed="above 0 for every patient with a dose")
+        values.append(np.where(dosed, x, 1.0))
+    of_dose = values[1] if given.dose is not None else 1.0
+    relative = np.where(dosed, values[0] / of_dose / (given.reference or 1.0), 1.0)
+    if dosed.any() and not 1.0 / FAR <= np.median(relative[dosed]) <= FAR:
+        problem = (
+            f"exposure: the median of column '{given.column}' is {np.median(relative[dosed]):.3g} times the reference"
+        )
+        remedy = "give as reference the typical exposure of a dose of 1 mg, in the unit of the column"
+        raise input_error(path, problem, remedy, allowed=f"{1.0 / FAR:g} to {FAR:g}")
+    return np.log(relative)
+
+
 def build(folder: Path, settings: ArrestFit, tables: PatientData) -> tuple[ArrestTarget, ArrestInputs]:
     """Return the log-density and what it is given; effects not centred until a start says better.
 
     Raises
     ------
-    InputError: effects of regions are fitted and a patient's region is not known.
+    InputError: effects of regions are fitted and a patient's region is not known, or a column that cannot be used.
     """
-    n, k = len(tables.ids), len(EFFECTS)
+    n, k = len(tables.ids), len(settings.differs)
     counts = counts_of(tables)
     infection, infected = event(tables, "infection")
     progression, progressed = event(tables, "progression")
@@ -135,6 +180,6 @@ def build(folder: Path, settings: ArrestFit, tables: PatientData) -> tuple[Arres
     drug[tables.exposure["patient"].unique().astype(int)] = 1.0
     inputs = ArrestInputs(
         ledger, counts, _regions(folder, settings, tables), drug, _deaths(ledger, *event(tables, "death")),
-        Information(np.zeros((n, k, k)), np.zeros((n, k))),
+        Information(np.zeros((n, k, k)), np.zeros((n, k))), _covariates(folder, settings, tables, drug > 0.0),
     )  # fmt: skip
     return ArrestTarget(settings, n, tuple(np.flatnonzero(drug == 0.0).tolist())), inputs

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from mezikd.model.parameters import free
+from mezikd.model.population import correlation_law, of_new_patients
 from scipy.stats import norm
 
-from .arrest_settings import EFFECTS, SDS, ArrestFit
-from .arrest_target import ArrestInputs, ArrestTarget, Lanes
+from .arrest_settings import ArrestFit
+from .arrest_target import ROOT, ArrestInputs, ArrestTarget, Lanes
 from .diagnostics import Diagnostics
 from .importance import TRUSTED
 from .patient_data import PatientData
-from .patient_results import PREDICTED, attributes
+from .patient_results import PREDICTED, attributes, correlation_names
 from .sampler import Draws
 from .summary import MOVED, QUANTILES
 
@@ -35,14 +36,17 @@ def build_tree(
 ) -> xr.DataTree:
     """Return the DataTree of a fit: population, patients' own values, log-likelihood by patient, predicted counts."""
     estimated = free(target.declared)
-    n, k = target.patients, len(EFFECTS)
+    n, k, pairs = target.patients, len(target.effects), correlation_names(target.effects) if target.correlations else {}
 
     def read(x):
         lanes, theta, _ = target.lanes(x[None], data)
         eta, _ = target.etas(x, target.population(x), data)
-        own = jnp.exp(eta) * jnp.array([theta["anc0"][0] if e == "anc0" else 1.0 for e in EFFECTS])
-        pointwise = target.of_patients(lanes, data.ledger, data.counts)
-        return {p.name: theta[p.name][0] for p in estimated}, own, pointwise
+        at = {name: value[0] for name, value in theta.items()}
+        population = {p.name: at[p.name] for p in estimated}
+        if pairs:
+            r = at[ROOT] @ at[ROOT].T
+            population |= {name: r[place] for name, place in pairs.items()}
+        return population, target.own(at, eta, data), target.of_patients(lanes, data.ledger, data.counts)
 
     def predict(given):
         x, z = given
@@ -50,7 +54,7 @@ def build_tree(
         eta, _ = target.etas(x, theta, data)
         who = np.arange(n)[:, None]
         out = []
-        for e in (eta, z * target.spread(theta)[1].sd):
+        for e in (eta, of_new_patients(z, target.spread(theta)[1])):
             lanes = Lanes(target.individuals(theta, e, data), target.rates(theta, data))
             course = target.followed(lanes, data.ledger)
             out.append(lanes.individuals.log_anc0[:, None] + course.log_blood[data.counts.day, who])
@@ -65,11 +69,10 @@ def build_tree(
     def by_chain(v):
         return np.asarray(v).reshape(chains, length, *np.shape(v)[1:])
 
-    units = {p.name: p.unit for p in estimated}
+    units = {p.name: p.unit for p in estimated} | dict.fromkeys(pairs, "1")
     posterior = {m: (("chain", "draw"), by_chain(v), {"unit": units[m]}) for m, v in population.items()}
     posterior |= {
-        f"patient_{e}": (("chain", "draw", "patient"), by_chain(own[..., i]), {"unit": UNITS[e]})
-        for i, e in enumerate(EFFECTS)
+        f"patient_{e}": (("chain", "draw", "patient"), by_chain(own[e]), {"unit": UNITS[e]}) for e in target.effects
     }  # fmt: skip
     rng = np.random.default_rng([settings.sampler.seed, 7])
     chosen = flat[:: max(1, chains * length // PREDICTED)]
@@ -112,19 +115,24 @@ def parameter_table(tree: xr.DataTree, target: ArrestTarget, shrinkage: np.ndarr
     """Return parameters.csv: as that of a fit with concentrations (patient_results.parameter_table)."""
     posterior = tree["posterior"].to_dataset()
     estimated = free(target.declared)
-    mcse = az.mcse(posterior[[p.name for p in estimated]])
-    of_effect: dict[str, float] = dict(zip(SDS, shrinkage, strict=True))
+    pairs = list(correlation_names(target.effects)) if target.correlations else []
+    mcse = az.mcse(posterior[[*(p.name for p in estimated), *pairs]])
+    of_effect: dict[str, float] = dict(zip(target.settings.sds, shrinkage, strict=True))
     lines = []
-    for p in estimated:
-        x = posterior[p.name].to_numpy().ravel()
-        contraction = 1.0 - float(np.var(p.to_working(x))) / p.spread**2
-        prior, post = np.asarray(p.from_standard(norm.ppf(QUANTILES))), np.quantile(x, QUANTILES)
+    law = correlation_law(len(target.effects), target.settings.effects.lkj_shape)
+    rows = [
+        (p.name, p.unit, p.meaning, np.asarray(p.from_standard(norm.ppf(QUANTILES))), p.to_working, p.spread**2) for p in estimated
+    ] + [(n, "1", "correlation of individual effects", law.ppf(QUANTILES), np.asarray, law.var()) for n in pairs]  # fmt: skip
+    for name, unit, meaning, prior, working, variance in rows:
+        x = posterior[name].to_numpy().ravel()
+        contraction = 1.0 - float(np.var(working(x)) / variance)
+        post = np.quantile(x, QUANTILES)
         lines.append(
             dict(
-                name=p.name, unit=p.unit, prior_q05=prior[0], prior_median=prior[1], prior_q95=prior[2],
+                name=name, unit=unit, prior_q05=prior[0], prior_median=prior[1], prior_q95=prior[2],
                 posterior_q05=post[0], posterior_median=post[1], posterior_q95=post[2], mean=x.mean(), sd=x.std(ddof=1),
-                mcse=float(mcse[p.name]), contraction=contraction, driven_by="prior" if contraction < MOVED else "data",
-                shrinkage=of_effect.get(p.name, np.nan), meaning=p.meaning,
+                mcse=float(mcse[name]), contraction=contraction, driven_by="prior" if contraction < MOVED else "data",
+                shrinkage=of_effect.get(name, np.nan), meaning=meaning,
             )
         )  # fmt: skip
     return pd.DataFrame(lines)
@@ -134,7 +142,7 @@ def patient_table(tree: xr.DataTree) -> pd.DataFrame:
     """Return patients.csv: median and 90 % interval of every patient's own values."""
     data = tree["posterior"].to_dataset()
     lines = []
-    for e in EFFECTS:
+    for e in (str(n).removeprefix("patient_") for n in data if str(n).startswith("patient_")):
         low, median, high = data[f"patient_{e}"].quantile([0.05, 0.5, 0.95], dim=("chain", "draw")).to_numpy()
         lines += [(i, e, UNITS[e], *x) for i, *x in zip(data["patient"].to_numpy(), median, low, high, strict=True)]
     return pd.DataFrame.from_records(lines, columns=["id", "parameter", "unit", "median", "pi90_low", "pi90_high"])
@@ -148,11 +156,18 @@ def summary_text(
     rough = int((~loo["trusted"]).sum())
     prior = parameters.loc[parameters["driven_by"] == "prior", "name"].tolist()
     died = int(deaths.before + deaths.after + deaths.fatal)
+    given, notes = settings.exposure, []
+    if given is not None:
+        each = f" of each patient's dose in {given.dose}" if given.dose else " of a dose of 1 mg"
+        notes.append(f"Exposure is given, not estimated: column {given.column},{each}, over {given.reference:g}.")
+    if acts := [f"{n} ({', '.join(p.covariates)})" for n, p in settings.parameters.items() if p.covariates]:
+        notes.append(f"Covariates: {'; '.join(acts)}.")
     lines = [
         f"# {s.name}: fit of the arrest model to single patients", "", f"{s.title}. {s.citation}", "",
         f"{len(ledger.stop)} patients, {int(np.sum(data.counts.there))} neutrophil counts, {int(np.sum(ledger.infected))} first "
         f"severe infections, {int(np.sum(ledger.progressed))} progressions, {died} deaths. Doses are taken as delivered: holds and "
         "reductions follow from counts that are in the data and have no likelihood of their own.",
+        *(["", " ".join(notes)] if notes else []),
         "", f"Gate: **{d.gate}**{f' ({d.failed})' if d.failed else ''}. R-hat {d.max_rhat:.4f} at most, ESS at least "
         f"{d.min_ess_bulk:.0f} bulk / {d.min_ess_tail:.0f} tail of {d.chains * d.draws}, {d.divergences} divergences, "
         f"{d.gradients} gradients of {d.gradient_ms:.1f} ms, {d.seconds:.0f} s.", "",

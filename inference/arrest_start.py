@@ -21,20 +21,24 @@ def find_arrest_start(target: ArrestTarget, data: ArrestInputs, gradient: Gradie
     shared, n, k = target.shared_size, target.patients, len(target.effects)
     x = np.zeros(target.dimensions)
     data = data._replace(information=Information(np.zeros((n, k, k)), np.zeros((n, k))))
-    everything = np.ones(len(x), bool)
+    free = np.ones(len(x), bool)
     shrinkage = np.ones(k)
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         gradient.data = jax.tree.map(jnp.asarray, data)
-        x = climb(gradient, x, everything)
+        # Before it is known what the data say of effects, the best correlation is a boundary.
+        free[shared - target.correlations : shared] = number > 0
+        x = climb(gradient, x, free)
         theta = target.population(jnp.asarray(x))
         typical, spread = target.spread(theta)
         eta = target.etas(jnp.asarray(x), theta, gradient.data)[0]
         flat = data._replace(information=Information(np.zeros((n, k, k)), np.zeros((n, k))))
         gradient.data = jax.tree.map(jnp.asarray, flat)
-        z = np.asarray(eta / spread.sd)
+        root, sd = np.asarray(spread.root), np.asarray(spread.sd)
+        z = np.linalg.solve(sd[:, None] * root, np.asarray(eta).T).T
         blocks = patient_blocks(gradient, np.concatenate([x[:shared], z.ravel()]), target)
-        information = information_at(blocks, z, np.asarray(eta + typical), np.diag(np.asarray(spread.sd)))
-        within = np.linalg.inv(np.eye(k) + information.matrix * np.outer(spread.sd, spread.sd))
+        to_effect = sd[:, None] * root
+        information = information_at(blocks, z, np.asarray(eta + typical), to_effect)
+        within = root @ np.linalg.inv(np.eye(k) + to_effect.T @ information.matrix @ to_effect) @ root.T
         shrinkage = within.mean(axis=0).diagonal()
         data = data._replace(information=information)
         u = coordinates_of(eta, typical, spread, Information(*map(jnp.asarray, information)))

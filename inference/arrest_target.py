@@ -26,12 +26,19 @@ from mezikd.model.individuals import Individuals, individuals
 from mezikd.model.parameters import Parameter, free, natural
 from mezikd.model.patients import EFFECTS as ALL_EFFECTS
 from mezikd.model.patients import Cohort
-from mezikd.model.population import Information, Spread, effects_of
+from mezikd.model.population import Information, Spread, correlation_root, correlations, effects_of
 from mezikd.model.precision import in_single
 from mezikd.model.structures import STRUCTURES
 
 from .arrest_settings import EFFECTS, SDS, ArrestFit
 from .coordinates import prior_scaled
+
+GIVEN = "exposure"
+"""Among the covariates: the log of every patient's exposure over the reference, where it is given."""
+ROOT = "effects_root"
+"""Among the population parameters: the Cholesky root of the effects' correlation, where it is estimated."""
+ACTS_THROUGH = {"exposure": "exposure", "anc0": "anc0", "maturation": "maturation", "progression": "progression_rate"}
+"""By effect, the parameter whose covariates act on patients in the same way."""
 
 
 class ArrestInputs(NamedTuple):
@@ -46,6 +53,8 @@ class ArrestInputs(NamedTuple):
     deaths: Deaths
     information: Information
     """What each patient's data say of its effects, about (population.py)."""
+    covariates: dict[str, Float[np.ndarray, "patients"]]
+    """What coefficients of covariates multiply, by their name; GIVEN: log of the exposure, where it is given."""
 
 
 class Lanes(NamedTuple):
@@ -72,58 +81,98 @@ class ArrestTarget:
         return self.settings.declared
 
     @property
+    def correlations(self) -> int:
+        """Number of coordinates of the effects' correlation."""
+        return correlations(len(self.effects)) if self.settings.effects.correlation == "lkj" else 0
+
+    @property
     def shared_size(self) -> int:
-        """Number of coordinates that patients share: they come first."""
-        return len(free(self.declared))
+        """Number of coordinates that patients share: they come first, those of the correlation last of them."""
+        return len(free(self.declared)) + self.correlations
 
     @property
     def effects(self) -> tuple[str, ...]:
         """In what patients differ."""
-        return EFFECTS
+        return self.settings.differs
 
     @property
     def dimensions(self) -> int:
         """Number of coordinates."""
-        return self.shared_size + self.patients * len(EFFECTS)
+        return self.shared_size + self.patients * len(self.effects)
 
     def population(self, x) -> dict[str, Array]:
-        """Return every declared parameter at coordinates ``x``, in its own unit."""
-        return natural(self.prior_scaled(x), self.declared)
+        """Return every declared parameter at coordinates ``x``, in its own unit; the root of the effects' correlation as ROOT."""
+        theta = natural(self.prior_scaled(x), self.declared)
+        return theta | ({ROOT: self.correlation(x)[0]} if self.correlations else {})
+
+    def correlation(self, x) -> tuple[Array, Array | float]:
+        """Return the Cholesky root of the effects' correlation at coordinates ``x``, and its log prior in these."""
+        if not self.correlations:
+            return jnp.eye(len(self.effects)), 0.0
+        of = x[self.shared_size - self.correlations : self.shared_size]
+        return correlation_root(of, len(self.effects), self.settings.effects.lkj_shape)
 
     def prior_scaled(self, x) -> Array:
         """Return the shared coordinates in which the prior is standard normal: the ridge of EC50 is straight in those of ``x``.
 
         A shear (coordinates.py), so the density needs no Jacobian; ``x`` may have points in front.
         """
-        return prior_scaled(x[..., : self.shared_size], self.declared)
+        return prior_scaled(x[..., : len(free(self.declared))], self.declared)
 
     def spread(self, theta) -> tuple[Array, Spread]:
         """Return the typical logarithms that effects add to, as far as data tell them apart, and the effects' spread.
 
         What the data say of exposure they say of exposure over EC50, of maturation of the rate, of frailty of the hazard.
         """
-        typical = jnp.stack([
-            -jnp.log(theta["ec50"]), jnp.log(theta["anc0"]), -jnp.log(theta["blood_half_life_hours"]),
-            jnp.log(theta["progression_rate"]),
-        ])  # fmt: skip
-        return typical, Spread(jnp.stack([theta[n] for n in SDS]), jnp.eye(len(SDS)))
+        typical = {
+            "exposure": -jnp.log(theta["ec50"]), "anc0": jnp.log(theta["anc0"]),
+            "maturation": -jnp.log(theta["blood_half_life_hours"]), "progression": jnp.log(theta["progression_rate"]),
+        }  # fmt: skip
+        sd = jnp.stack([theta[n] for n in self.settings.sds])
+        return jnp.stack([typical[e] for e in self.effects]), Spread(sd, theta.get(ROOT, jnp.eye(len(self.effects))))
 
     def etas(self, x, theta, data: ArrestInputs):
         """Return the individual effects at coordinates ``x``, ``patients effects``, and the log-density of these."""
-        u = x[self.shared_size :].reshape(self.patients, len(EFFECTS))
+        u = x[self.shared_size :].reshape(self.patients, len(self.effects))
         return effects_of(u, *self.spread(theta), data.information)
 
+    def factors(self, theta, data: ArrestInputs) -> dict[str, Array]:
+        """Return the log of what covariates multiply parameters by, ``patients``, or of an exposure that is given."""
+        found = {"exposure": jnp.asarray(data.covariates[GIVEN])} if GIVEN in data.covariates else {}
+        for n, p in self.settings.parameters.items():
+            names = [t.coefficient(n) for t in p.terms]
+            if names:
+                found[n] = sum((theta[name] * data.covariates[name] for name in names), jnp.zeros(self.patients))
+        return found
+
+    def own(self, theta, eta, data: ArrestInputs) -> dict[str, Array]:
+        """Return the patients' own values with effects ``eta``, ``patients``, by effect.
+
+        Typical value x covariates x exp(eta): of the baseline count in its unit, of the others over the typical patient's.
+        """
+        found, factors = {}, self.factors(theta, data)
+        for i, e in enumerate(self.effects):
+            log = eta[:, i] + factors.get(ACTS_THROUGH[e], 0.0)
+            found[e] = jnp.exp(log) * (theta["anc0"] if e == "anc0" else 1.0)
+        return found
+
     def individuals(self, theta, eta, data: ArrestInputs) -> Individuals:
-        """Return the patients with effects ``eta``; every field ``patients``."""
-        sd = self.spread(theta)[1].sd
+        """Return the patients with effects ``eta`` and their covariates; every field ``patients``."""
+        factors = self.factors(theta, data)
         z = jnp.zeros((len(ALL_EFFECTS), self.patients))
-        for i, name in enumerate(EFFECTS):
-            z = z.at[ALL_EFFECTS.index(name)].set(eta[:, i] / sd[i])
+        for e, sd in zip(EFFECTS, SDS, strict=True):
+            log = factors.pop(ACTS_THROUGH[e], jnp.zeros(self.patients))
+            log += eta[:, self.effects.index(e)] if e in self.effects else 0.0
+            z = z.at[ALL_EFFECTS.index(e)].set(log / theta[sd])
+        theta = theta | {n: theta[n] * jnp.exp(log) for n, log in factors.items()}
         who = individuals(theta, Cohort(z, data.region, np.zeros(0)), STRUCTURES["arrest"])  # type: ignore[arg-type]
         return jax.tree.map(lambda a: jnp.broadcast_to(a, self.patients), who)
 
     def rates(self, theta, data: ArrestInputs) -> Rates:
-        """Return what the course is given besides; every field ``patients``, the baseline hazard ``weeks patients``."""
+        """Return what the course is given besides; every field ``patients``, the baseline hazard ``weeks patients``.
+
+        Of the typical patient: covariates act through ``individuals``.
+        """
         n, weeks = self.patients, data.ledger.dose.shape[0]
         drug = jnp.asarray(data.drug)
         own = Rates(
@@ -196,7 +245,8 @@ class ArrestTarget:
 
     def log_densities(self, xs, data: ArrestInputs) -> Array:
         """Return the log posterior densities of many points ``xs``, up to a constant."""
-        return self.log_likelihoods(xs, data) - 0.5 * (self.prior_scaled(xs) ** 2).sum(axis=1)
+        prior = -0.5 * (self.prior_scaled(xs) ** 2).sum(axis=1)
+        return self.log_likelihoods(xs, data) + prior + jax.vmap(lambda x: self.correlation(x)[1])(xs)
 
     def in_single(self) -> "ArrestTarget":
         """Return the same log-density with patients followed in float32."""

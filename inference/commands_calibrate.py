@@ -126,11 +126,14 @@ def _of_patients(
 ) -> bool:
     """Calibrate the fit to single patients that fit.toml in ``folder`` describes."""
     from .arrest_settings import ArrestFit, is_arrest
-    from .patient_calibrate import run_patient_calibrate
+    from .patient_calibrate import beyond_simulation, run_patient_calibrate
     from .patient_settings import load_patient_settings
 
     if not is_arrest(folder):
         remedy = 'calibrate a fit with structure = "arrest"'
         raise input_error(folder / "fit.toml", "no simulator makes tables with concentrations", remedy)
     settings = load_patient_settings(folder, ArrestFit)
+    if (beyond := beyond_simulation(settings)) is not None:
+        what, remedy = beyond
+        raise input_error(folder / "fit.toml", f"{what}: trials are simulated without it", remedy)
     return run_patient_calibrate(settings, out, trials, patients, cycles, seed, restart, pool)

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from mezikd.model.delivered import Ledger, event_free
+from mezikd.model.population import of_new_patients
 from mezikd.model.regimen import DAYS_PER_MONTH
 from mezikd.model.structures import STRUCTURES
 
 from .arrest_problem import BEYOND, SAME, event
-from .arrest_settings import EFFECTS
 from .arrest_target import ArrestInputs, ArrestTarget, Lanes
 from .estimators import at_times, cumulative_incidence, kaplan_meier
 from .patient_data import PatientData
@@ -142,7 +142,8 @@ def hazards(
     def of(given):
         x, z = given
         theta = target.population(x)
-        lanes = Lanes(target.individuals(theta, z * target.spread(theta)[1].sd, data), target.rates(theta, data))
+        eta = of_new_patients(z, target.spread(theta)[1])
+        lanes = Lanes(target.individuals(theta, eta, data), target.rates(theta, data))
         _, h, log_free = event_free(lanes.individuals, lanes.rates, ledger, STRUCTURES["arrest"], at, steps)
         names = ("infection_fatal", "death_rate", "post_progression_death")
         return h, -log_free, theta["infection_frailty_sd"] ** 2, *(jnp.asarray(theta[n]) for n in names)
@@ -177,7 +178,7 @@ def event_table(target: ArrestTarget, data: ArrestInputs, tables: PatientData, d
     ledger = continued(data.ledger, seen)
     end = float(max(seen.free.max(), seen.infection.max()))
     at = np.append(np.arange(0.0, end, STEP), end)
-    z = rng.standard_normal((len(x), target.patients, len(EFFECTS)))
+    z = rng.standard_normal((len(x), target.patients, len(target.effects)))
     h = hazards(target, data, ledger, x, z, at)
     new = simulated(h, at, ledger, followed_until(seen, len(x), rng), (m.infection, m.death), rng)
     names = [

@@ -119,9 +119,9 @@ def _parameters(
         if p.individual:
             found[n] = own[f"patient_{n}"].to_numpy()[..., i].reshape(-1)[draws]
             continue
-        found[n] = drawn(n)
+        found[n] = np.ones(len(draws)) if n in settings.given else drawn(n)
         for t in p.terms:
-            coefficient = drawn(f"{t.kind}_{n}_{t.key.replace(' ', '_')}") if t.spread else t.centre
+            coefficient = drawn(t.coefficient(n)) if t.spread else t.centre
             found[n] = found[n] * np.exp(coefficient * known[f"{n} {t.key}"][i])
     return found, drawn("error_anc")
 

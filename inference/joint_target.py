@@ -28,6 +28,7 @@ class JointInputs(NamedTuple):
     drug: Float[np.ndarray, "patients"]
     deaths: Deaths
     information: Information
+    covariates: dict[str, Float[np.ndarray, "patients"]]
     numbers: Data
 
     @classmethod
@@ -50,7 +51,10 @@ class Sides(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Where what lies among the coordinates, each of them standard normal a priori; the effects come last."""
+    """Where what lies among the coordinates, each of them standard normal a priori.
+
+    Then come the effects' correlation, where it is estimated, and the effects.
+    """
 
     patients: slice
     """Parameters of the patients' trial alone."""
@@ -100,7 +104,12 @@ class JointTarget:
     @property
     def shared_size(self) -> int:
         """Number of coordinates that patients share."""
-        return self.layout.tau.stop
+        return self.layout.tau.stop + self.correlations
+
+    @property
+    def correlations(self) -> int:
+        """Number of coordinates of the effects' correlation: the last of those that patients share."""
+        return self.single.correlations
 
     @property
     def dimensions(self) -> int:
@@ -135,9 +144,9 @@ class JointTarget:
         mine, shared = both(middle, x[at.difference], tau, spread)
         alone = moved[np.array([n not in self.shared for n in names])]
         parts = x[at.patients], alone, middle, x[at.difference], x[at.tau]
-        prior = -0.5 * jnp.stack([(v**2).sum() for v in parts]).sum()
         placed = straightened(self._placed(0, x[at.patients], mine), self.single.declared)
-        of_patients = jnp.concatenate([placed, x[self.shared_size :]])
+        of_patients = jnp.concatenate([placed, x[at.tau.stop :]])
+        prior = -0.5 * jnp.stack([(v**2).sum() for v in parts]).sum() + self.single.correlation(of_patients)[1]
         return Sides(of_patients, self._placed(1, alone, shared), tau, prior)
 
     def population(self, x) -> dict[str, Array]:

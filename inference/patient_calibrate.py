@@ -83,6 +83,26 @@ def run_patient_calibrate(
     return _say(table, told, time.perf_counter() - begin)
 
 
+def beyond_simulation(settings: ArrestFit) -> tuple[str, str] | None:
+    """Return what of ``settings`` simulated patients do not have, and how to leave it out; None where there is nothing."""
+    if settings.exposure is not None:
+        return (
+            "[parameters] exposure is given by a column",
+            "leave exposure out of a copy of the folder: the rest is tested",
+        )
+    if named := [n for n, p in settings.parameters.items() if p.covariates]:
+        return (
+            f"[parameters] has covariates of {', '.join(named)}",
+            "leave them out of a copy of the folder: the rest is tested",
+        )
+    if settings.effects.correlation != "none":
+        return (
+            "[effects] correlation of effects",
+            'write correlation = "none" in a copy of the folder: the rest is tested',
+        )
+    return None
+
+
 def _compiled_fit(plan: TrialPlan) -> Callable[[int, np.ndarray], PatientTrial]:
     """Return the fit of one trial, compiled in this process."""
     keep_memory()

@@ -7,17 +7,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 from mezikd.model.dosing_events import Unsupported
 from rich.console import Console
 
 from . import patient_results as results
-from .errors import input_error, shown
+from .errors import input_error
 from .files import load_pickle, save_pickle
-from .patient_data import PatientData
 from .patient_output import diagnosed, publish_patient_fit
-from .patient_problem import build, in_words
-from .patient_settings import Category, PatientFit
+from .patient_problem import build, check_columns
+from .patient_settings import PatientFit
 from .patient_start import Gradient, find_start, scale_of
 from .patient_tables import read_patients
 from .places import POSTERIOR
@@ -37,21 +35,11 @@ def load(folder: Path, settings: PatientFit):
 
     Raises
     ------
-    InputError: a mistake in a table, a covariate that is missing, or records that the model does not handle.
+    InputError: a mistake in a table, a column that is missing (``check_columns``), or records that the model does not handle.
     """
     path = folder / settings.tables.file
     tables = read_patients(path, {int(k): v for k, v in settings.tables.dvid.items()})
-    for name, p in settings.parameters.items():
-        for column, c in p.covariates.items():
-            known = tables.covariates
-            if c.category is not None:
-                _check_category(folder, tables, name, column, c.category)
-            elif column not in known or known[column].dtype.kind != "f" or not (known[column] > 0).all():
-                remedy = "name a column of numbers above 0 without gaps"
-                raise input_error(
-                    folder / "fit.toml", f"covariate '{column}' of {name} cannot be used", remedy,
-                    allowed=", ".join(c for c in known if known[c].dtype.kind == "f") or "none in the table",
-                )  # fmt: skip
+    check_columns(folder, settings, tables)
     if not {"concentration", "anc"} & set(tables.observations["observable"]):
         raise input_error(path, "holds no observation", "give concentrations or neutrophil counts")
     try:
@@ -59,23 +47,6 @@ def load(folder: Path, settings: PatientFit):
     except Unsupported as error:
         raise input_error(path, f"not supported: {error}", "see `mezikd tables --help`") from None
     return tables, target, data
-
-
-def _check_category(folder: Path, tables: PatientData, name: str, column: str, category: Category) -> None:
-    """Raise InputError where a category has a level that fit.toml or the table lacks, or a patient without one."""
-    path, what = folder / "fit.toml", f"covariate '{column}' of {name}"
-    if column not in tables.covariates:
-        allowed = ", ".join(map(str, tables.covariates)) or "none in the table"
-        raise input_error(path, f"{what} is no column of the table", "name one", allowed=allowed)
-    words, levels = in_words(pd.Series(tables.covariates[column])), (category.reference, *category.levels)
-    for patient, word in zip(tables.ids, words, strict=True):
-        if word not in levels:
-            problem = f"{what}: patient {patient} has {shown(word)}, which is no declared level"
-            remedy = "declare the level in category.levels" if word else "give every patient a level"
-            raise input_error(path, problem, remedy, allowed=", ".join(levels))
-    if empty := [x for x in levels if x not in words]:
-        known = ", ".join(sorted(set(words)))
-        raise input_error(path, f"{what}: no patient has level {shown(empty[0])}", "leave it out", allowed=known)
 
 
 def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool) -> bool:

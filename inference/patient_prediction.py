@@ -142,7 +142,8 @@ def _priors(settings: ArrestFit | PatientFit, posterior: Path) -> str:
     fixed = (
         "parameters not named in [parameters] are fixed at their declared centre"
         if isinstance(settings, ArrestFit)
-        else "fixed: " + (", ".join(n for n, p in settings.parameters.items() if p.spread == 0.0) or "none")
+        else "fixed, or given by a column: "
+        + (", ".join(n for n, p in settings.parameters.items() if not p.prior_sd) or "none")
     )
     return f"Population parameters driven by their priors: {driven}; {fixed}."
 

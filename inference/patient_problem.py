@@ -1,11 +1,15 @@
 """From patients' tables and settings to the log-density and what it is given."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from mezikd.model.dosing_events import Records
 from mezikd.model.mesh import Mesh, Read, mesh
 from mezikd.model.population import Information
 
+from .covariate_columns import check_covariates, check_positive, multiplied
+from .errors import input_error
 from .patient_data import HOURS_PER_DAY, OBSERVABLES, PatientData
 from .patient_settings import LAG, PatientFit
 from .patient_target import Inputs, Observed, PatientTarget
@@ -48,25 +52,28 @@ def steps_of(settings: PatientFit, tables: PatientData, records: list[Records]) 
     return mesh(records, m.first_step_hours, m.largest_step_hours, before, marrow, LAG in settings.parameters)
 
 
-def covariates_of(settings: PatientFit, tables: PatientData) -> dict[str, np.ndarray]:
-    """Return what coefficients multiply, ``patients``, by 'parameter column' or 'parameter column level'.
+def check_columns(folder: Path, settings: PatientFit, tables: PatientData) -> None:
+    """Raise InputError where a column of covariates, or of patients' own values, cannot be used.
 
-    log(x / reference) of a power; 1 for patients of the level of a category, else 0.
+    Nor can concentrations where an earlier analysis gave, or fit.toml fixes, all that they depend on.
     """
-    found = {}
-    for name, p in settings.parameters.items():
-        for t in p.terms:
-            values = tables.covariates.loc[list(tables.ids), t.column]
-            if t.kind == "power":
-                found[f"{name} {t.key}"] = np.log(values.to_numpy(float) / (p.covariates[t.column].reference or 1.0))
-            else:
-                found[f"{name} {t.key}"] = np.array([x == t.level for x in in_words(pd.Series(values))], float)
-    return found
+    check_covariates(folder, settings.parameters, tables)
+    given = settings.given
+    for name, column in given.items():
+        check_positive(folder, tables, f"column '{column}' of {name}", column)
+    drug = [n for n in (*settings.model.pk, LAG) if n in settings.parameters]
+    known = [n for n in drug if not (settings.parameters[n].prior_sd or settings.parameters[n].individual)]
+    if set(given) & set(drug) and known == drug and (tables.observations["observable"] == "concentration").any():
+        problem = (
+            f"holds concentrations, but {', '.join(drug)} are all given or fixed: nothing is left to estimate from them"
+        )
+        remedy = "set MDV to 1 in their rows, or estimate one of these instead of giving its column"
+        raise input_error(folder / settings.tables.file, problem, remedy)
 
 
-def in_words(values: pd.Series) -> list[str]:
-    """Return a covariate as text, numbers as short as they can be; blank where missing."""
-    return ["" if pd.isna(x) else f"{x:g}" if isinstance(x, float) else str(x).strip() for x in values]
+def covariates_of(settings: PatientFit, tables: PatientData) -> dict[str, np.ndarray]:
+    """Return what coefficients multiply, ``patients``, by 'parameter column' or 'parameter column level'."""
+    return {f"{n} {t.key}": multiplied(t, tables) for n, p in settings.parameters.items() for t in p.terms}
 
 
 def build(settings: PatientFit, tables: PatientData) -> tuple[PatientTarget, Inputs]:

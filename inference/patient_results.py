@@ -3,7 +3,9 @@
 import hashlib
 import json
 import warnings
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.stats import halfcauchy, halfnorm, lognorm
+from mezikd.model.population import correlation_law, of_new_patients
+from scipy.stats import halfcauchy, halfnorm, lognorm, norm
 
 from .diagnostics import Diagnostics
 from .importance import TRUSTED
@@ -65,15 +68,12 @@ def build_tree(
     def read(x):
         shared = target.shared(x)
         eta, _ = target.etas(x, shared, data)
-        out = {n: jnp.exp(v) for n, v in shared.log_typical.items()}
-        out |= {f"{kind}_{n.replace(' ', '_')}": shared.powers[n] for n, kind in target.coefficients.items()}
+        out = {n: jnp.exp(v) for n, v in shared.log_typical.items() if n not in settings.given}
+        out |= {t.coefficient(n): shared.powers[key] for key, (n, t) in target.coefficients.items()}
         out |= {f"sd_{n}": shared.spread.sd[i] for i, n in enumerate(target.effects)}
         r = shared.spread.root @ shared.spread.root.T
         if settings.effects.correlation == "lkj":
-            out |= {
-                f"correlation_{a}_{b}": r[i, j]
-                for i, a in enumerate(target.effects) for j, b in enumerate(target.effects) if i < j
-            }  # fmt: skip
+            out |= {name: r[at] for name, at in correlation_names(target.effects).items()}
         out |= {f"error_{o}": shared.residual[o] for o in target.observables}
         own = target.patients_parameters(shared, eta, data)
         return out, {n: own[n] for n in target.settings.parameters}, target.of_patients(shared, eta, data)
@@ -82,7 +82,7 @@ def build_tree(
         x, z = given
         shared = target.shared(x)
         eta, _ = target.etas(x, shared, data)
-        others = (z @ shared.spread.root.T) * shared.spread.sd
+        others = of_new_patients(z, shared.spread)
         of = [target.predictions(target.patients_parameters(shared, e, data), data) for e in (eta, others)]
         return *of, shared.residual
 
@@ -138,25 +138,42 @@ def build_tree(
     return tree
 
 
-def _prior_quantiles(name: str, settings: PatientFit) -> list[float]:
-    """Return the prior quantiles of a shared parameter; NaN where they have no closed form."""
-    q = np.array(QUANTILES)
+def correlation_names(effects: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return the name of every correlation of ``effects`` and its place in their matrix."""
+    pairs = combinations(enumerate(effects), 2)
+    return {f"correlation_{a}_{b}": (i, j) for (i, a), (j, b) in pairs}
+
+
+def _prior_quantiles(name: str, target: PatientTarget) -> list[float]:
+    """Return the prior quantiles of what patients share."""
+    q, settings = np.array(QUANTILES), target.settings
     if name in settings.parameters:
         p = settings.parameters[name]
-        return lognorm.ppf(q, p.spread, scale=p.centre).tolist() if p.spread else [p.centre] * 3
+        return lognorm.ppf(q, p.prior_sd, scale=p.typical).tolist() if p.prior_sd else [p.typical] * 3
+    if (law := _coefficient_law(name, target)) is not None:
+        return law.ppf(q).tolist()
     if name.startswith("sd_"):
         s = settings.effects
         return halfnorm.ppf(q * halfnorm.cdf(s.sd_upper / s.sd_scale), scale=s.sd_scale).tolist()
-    if name.startswith("error_"):
-        e = getattr(settings.residual, name.removeprefix("error_"))
-        return (halfnorm if e.prior == "half_normal" else halfcauchy).ppf(q, scale=e.scale).tolist()
-    return [float("nan")] * 3
+    e = getattr(settings.residual, name.removeprefix("error_"))
+    return (halfnorm if e.prior == "half_normal" else halfcauchy).ppf(q, scale=e.scale).tolist()
+
+
+def _coefficient_law(name: str, target: PatientTarget) -> Any:
+    """Return the prior of a covariate's coefficient, or of a correlation; None for all others."""
+    for n, t in target.coefficients.values():
+        if name == t.coefficient(n):
+            return norm(t.centre, t.spread)
+    if name in correlation_names(target.effects):
+        return correlation_law(len(target.effects), target.settings.effects.lkj_shape)
+    return None
 
 
 def parameter_table(tree: xr.DataTree, target: PatientTarget, shrinkage: np.ndarray) -> pd.DataFrame:
     """Return parameters.csv: prior and posterior of what patients share, MCSE, contraction and shrinkage of effects.
 
-    contraction as in a fit to reported numbers (log scale); below MOVED a parameter is driven by its prior. shrinkage of
+    contraction as in a fit to reported numbers (log scale; coefficients of covariates and correlations as they are); below MOVED
+    a parameter is driven by its prior. shrinkage of
     'sd_x' is the mean posterior variance of the patients' effects over the population's: near 1, their data say little.
     """
     posterior = tree["posterior"].to_dataset()
@@ -164,15 +181,19 @@ def parameter_table(tree: xr.DataTree, target: PatientTarget, shrinkage: np.ndar
     shared = [n for n in posterior if posterior[n].ndim == 2]
     summary = az.mcse(posterior[shared])
     effects = dict(zip(target.effects, shrinkage, strict=True))
+    meanings = MEANING | {t.coefficient(n): t.meaning(n) for n, t in target.coefficients.values()}
     for n in shared:
         x = posterior[n].to_numpy().ravel()
         declared = target.settings.parameters.get(str(n))
         contraction, driven = float("nan"), "data"
         if declared is not None:
-            fixed = declared.spread == 0
-            contraction = float("nan") if fixed else 1.0 - float(np.log(x).var()) / declared.spread**2
+            fixed = declared.prior_sd == 0
+            contraction = float("nan") if fixed else 1.0 - float(np.log(x).var()) / declared.prior_sd**2
             driven = "fixed" if fixed else "prior" if contraction < MOVED else "data"
-        prior, post = _prior_quantiles(str(n), target.settings), np.quantile(x, QUANTILES)
+        elif (law := _coefficient_law(str(n), target)) is not None:
+            contraction = 1.0 - float(x.var() / law.var())
+            driven = "prior" if contraction < MOVED else "data"
+        prior, post = _prior_quantiles(str(n), target), np.quantile(x, QUANTILES)
         name = str(n).removeprefix("sd_")
         lines.append(
             dict(
@@ -180,7 +201,7 @@ def parameter_table(tree: xr.DataTree, target: PatientTarget, shrinkage: np.ndar
                 posterior_q05=post[0], posterior_median=post[1], posterior_q95=post[2], mean=x.mean(), sd=x.std(ddof=1),
                 mcse=float(summary[n]), contraction=contraction, driven_by=driven,
                 shrinkage=effects.get(name, np.nan) if str(n).startswith("sd_") else np.nan,
-                meaning=MEANING.get(str(n), ""),
+                meaning=meanings.get(str(n), ""),
             )
         )  # fmt: skip
     return pd.DataFrame(lines)
@@ -221,10 +242,12 @@ def summary_text(
     shown = parameters[["name", "unit", "posterior_median", "posterior_q05", "posterior_q95", "driven_by"]]
     prior = parameters.loc[parameters["driven_by"] == "prior", "name"].tolist()
     rough = int((~loo["trusted"]).sum())
+    given = ", ".join(f"{n} ({column})" for n, column in settings.given.items())
     lines = [
         f"# {s.name}: fit to patients' own data", "", f"{s.title}. {s.citation}", "",
         f"{target.patients} patients, {', '.join(f'{n} {o}' for o, n in counted.items())} observations. "
         f"Friberg's kill model, {m.compartments} compartment{'s'[: m.compartments - 1]}, {m.effect} effect of the concentration.",
+        *(["", f"Not estimated, every patient's own value is in a column: {given}."] if given else []),
         "", f"Gate: **{d.gate}**{f' ({d.failed})' if d.failed else ''}. R-hat {d.max_rhat:.4f} at most, ESS at least "
         f"{d.min_ess_bulk:.0f} bulk / {d.min_ess_tail:.0f} tail of {d.chains * d.draws}, {d.divergences} divergences, "
         f"{d.gradients} gradients of {d.gradient_ms:.1f} ms, {d.seconds:.0f} s.", "",

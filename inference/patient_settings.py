@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from .covariates import Term, WithCovariates
 from .errors import input_error
 from .files import read_text
 from .settings import OneLine, Sampling, Section, Study, number, read_toml, whole
@@ -56,93 +57,67 @@ class Model(Section):
     )
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Parameters of the structure, in order."""
-        pk = PK if self.compartments == 2 else PK[:3]
-        return (*pk, *MARROW, *EFFECT[self.effect])
-
-
-class Category(Section):
-    """Levels of a covariate that is a category: one log effect for each but the reference."""
-
-    reference: str = Field(min_length=1, description="level at which the typical parameter holds: text")
-    levels: tuple[str, ...] = Field(strict=False, min_length=1, description='all other levels: ["F"]')
-    spread: float = number(0.001, 10.0, "SD of the normal prior of each level's effect on the log", 0.5)
-
-    @field_validator("levels")
-    @classmethod
-    def _others(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        every = (info.data.get("reference"), *value)
-        if twice := [x for i, x in enumerate(every) if x in every[:i]]:
-            raise ValueError(f"names {twice[0]} twice (the reference is no level of its own)")
-        return value
-
-
-class Term(NamedTuple):
-    """What is added to the log of a parameter: coefficient x covariate."""
-
-    kind: Literal["power", "category"]
-    column: str
-    level: str
-    """Blank for a power."""
-    centre: float
-    spread: float
-    """Of the coefficient's normal prior; 0: fixed."""
+    def pk(self) -> tuple[str, ...]:
+        """Parameters of the drug's concentration, the lag aside."""
+        return PK if self.compartments == 2 else PK[:3]
 
     @property
-    def key(self) -> str:
-        """Column, and level where there is one."""
-        return f"{self.column} {self.level}".strip()
+    def names(self) -> tuple[str, ...]:
+        """Parameters of the structure, in order."""
+        return (*self.pk, *MARROW, *EFFECT[self.effect])
 
 
-class Covariate(Section):
-    """Power of a covariate, (x / reference)^power, or the levels of a category."""
+class Population(WithCovariates):
+    """A population parameter: log-normal prior, individual effects, covariates; or every patient's own value in a column."""
 
-    power: float | None = number(-10.0, 10.0, "exponent, or centre of its prior where spread is above 0", None)
-    reference: float | None = Field(
-        default=None, gt=0, description="value at which the typical parameter holds: a number above 0"
+    centre: float | None = Field(default=None, gt=0, description="prior median: a number above 0")
+    spread: float | None = number(0.0, 5.0, "prior SD of the log; 0 fixes it", None)
+    individual: bool = Field(default=False, description="whether patients differ: true or false")
+    column: OneLine | None = Field(
+        default=None,
+        min_length=1,
+        description="column of the table with every patient's own value, from an earlier analysis: a name in double quotes",
     )
-    spread: float = number(0.0, 10.0, "SD of the exponent's normal prior; 0 fixes it", 0.0)
-    category: Category | None = Field(default=None, description="{ reference, levels, spread } of a category")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "Covariate":
-        if (self.category is None) == (self.power is None) or (self.power is None) != (self.reference is None):
-            raise ValueError("needs power and reference, or category alone")
+    def _estimated_or_given(self) -> "Population":
+        if self.column is None and (self.centre is None or self.spread is None):
+            raise ValueError("needs centre and spread, or column alone")
+        estimated = self.centre, self.spread, self.individual, self.covariates
+        if self.column is not None and estimated != (None, None, False, {}):
+            raise ValueError("has a column, and what is given there is not estimated: column stands alone")
         return self
 
-    def terms(self, column: str) -> tuple[Term, ...]:
-        """Return what the covariate in ``column`` adds."""
-        if self.category is None:
-            return (Term("power", column, "", self.power or 0.0, self.spread),)
-        return tuple(Term("category", column, level, 0.0, self.category.spread) for level in self.category.levels)
+    @property
+    def typical(self) -> float:
+        """Prior median; 1, which a column multiplies."""
+        return 1.0 if self.centre is None else self.centre
 
-
-class Population(Section):
-    """A population parameter: log-normal prior, individual effects, covariates."""
-
-    centre: float = Field(gt=0, description="prior median: a number above 0")
-    spread: float = number(0.0, 5.0, "prior SD of the log; 0 fixes it")
-    individual: bool = Field(default=False, description="whether patients differ: true or false")
-    covariates: dict[str, Covariate] = Field(
-        default={},
-        description="effects of covariates, by column: { WT = { power = 0.75, reference = 70.0 } } or "
-        '{ SEX = { category = { reference = "M", levels = ["F"] } } }',
-    )
+    @property
+    def prior_sd(self) -> float:
+        """Of the log; 0 where the parameter is fixed or given by a column."""
+        return self.spread or 0.0
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """What covariates add to the log of the parameter."""
-        return tuple(t for column, c in self.covariates.items() for t in c.terms(column))
+        """What covariates, or the column of patients' own values, add to the log of the parameter."""
+        if self.column is not None:
+            return (Term("power", self.column, "", 1.0, 0.0),)
+        return super().terms
 
 
-class Effects(Section):
+class Correlation(Section):
+    """Prior of the correlation of individual effects."""
+
+    correlation: Literal["lkj", "none"] = Field(default="none", description='correlation of effects: "lkj" or "none"')
+    lkj_shape: float = number(0.1, 100.0, "shape of the LKJ prior", 1.0)
+
+
+class Effects(Correlation):
     """Prior of the individual effects' SDs and correlation."""
 
     sd_scale: float = Field(default=0.5, gt=0, description="scale of their half-normal prior: a number above 0")
     sd_upper: float = number(0.1, 10.0, "largest SD of an effect (log)", 3.0)
-    correlation: Literal["lkj", "none"] = Field(default="none", description='correlation of effects: "lkj" or "none"')
-    lkj_shape: float = number(0.1, 100.0, "shape of the LKJ prior", 1.0)
 
 
 class Residual(Section):
@@ -205,6 +180,11 @@ class PatientFit(Section):
         if missing:
             raise ValueError(f"lacks {', '.join(missing)}: the structure needs {', '.join(model.names)}")
         return {n: value[n] for n in (*model.names, LAG) if n in value}
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Columns of patients' own values, by parameter."""
+        return {n: p.column for n, p in self.parameters.items() if p.column is not None}
 
 
 def load_patient_settings[Root: Section](folder: Path, root: type[Root] = PatientFit) -> Root:

@@ -22,6 +22,7 @@ from mezikd.model.population import (
 from mezikd.model.residual import log_likelihood
 from mezikd.model.within_day import Course, blood_at, concentrations, course, emax, linear
 
+from .covariates import Term
 from .patient_settings import LAG, MEANING, UNITS, PatientFit
 
 
@@ -88,7 +89,7 @@ class PatientTarget:
     def declared(self) -> tuple[Parameter, ...]:
         """Population parameters in order, as declarations."""
         return tuple(
-            Parameter(n, n, UNITS[n], "positive", p.centre, p.spread, "fit.toml", "assumption", MEANING[n], p.spread == 0)
+            Parameter(n, n, UNITS[n], "positive", p.typical, p.prior_sd, "fit.toml", "assumption", MEANING[n], p.prior_sd == 0)
             for n, p in self.settings.parameters.items()
         )  # fmt: skip
 
@@ -98,9 +99,9 @@ class PatientTarget:
         return tuple(n for n, p in self.settings.parameters.items() if p.individual)
 
     @property
-    def coefficients(self) -> dict[str, str]:
-        """Coefficients of covariates that are estimated, 'parameter column' or 'parameter column level', and their kind."""
-        return {f"{n} {t.key}": t.kind for n, p in self.settings.parameters.items() for t in p.terms if t.spread}
+    def coefficients(self) -> dict[str, tuple[str, Term]]:
+        """Coefficients of covariates that are estimated, 'parameter column' or 'parameter column level': parameter and term."""
+        return {f"{n} {t.key}": (n, t) for n, p in self.settings.parameters.items() for t in p.terms if t.spread}
 
     @property
     def layout(self) -> Layout:

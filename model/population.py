@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpyro.distributions import LKJCholesky
 from numpyro.distributions.transforms import CorrCholeskyTransform
+from scipy.stats import beta
 
 Numbers = np.ndarray | Array
 _CORRELATION = CorrCholeskyTransform()
@@ -52,6 +53,17 @@ def correlation_root(x, effects: int, shape: float):
 def root_to_coordinates(root):
     """Return the coordinates of the Cholesky root of a correlation."""
     return _CORRELATION.inv(root) if root.shape[0] > 1 else jnp.zeros(0)
+
+
+def of_new_patients(z, spread: Spread):
+    """Return the effects of patients drawn from the population at standard normal ``z``, ``... effects``: w L z."""
+    return (z @ spread.root.T) * spread.sd
+
+
+def correlation_law(effects: int, shape: float):
+    """Return the prior of one correlation under LKJ(``shape``): beta on (-1, 1) (Lewandowski, Kurowicka and Joe 2009)."""
+    a = shape - 1.0 + 0.5 * effects
+    return beta(a, a, loc=-1.0, scale=2.0)
 
 
 class Information(NamedTuple):

@@ -74,7 +74,7 @@ def measure(patients: int) -> list:
     counts = Counts(rng.integers(0, 7 * WEEKS, shape), rng.normal(0.8, 0.5, shape), np.zeros(shape), np.ones(shape))
     data = ArrestInputs(
         ledger, counts, np.zeros(patients, int), none + 1.0, Deaths(*np.ones(6)),
-        Information(np.tile(10.0 * np.eye(k), (patients, 1, 1)), np.zeros((patients, k))),
+        Information(np.tile(10.0 * np.eye(k), (patients, 1, 1)), np.zeros((patients, k))), {},
     )  # fmt: skip
     target = ArrestTarget(settings, patients)
     data = jax.tree.map(jnp.asarray, data)

@@ -14,17 +14,15 @@ from mezikd.inference.arrest_problem import BEYOND, build, read_tables
 from mezikd.inference.arrest_settings import ArrestFit, Prior
 from mezikd.inference.arrest_start import find_arrest_start
 from mezikd.inference.arrest_target import Lanes
-from mezikd.inference.commands import built_in_fit, run
+from mezikd.inference.commands import run
 from mezikd.inference.coordinates import straightened
 from mezikd.inference.event_check import COMPETING, EVENT, observed
 from mezikd.inference.patient_settings import load_patient_settings
 from mezikd.inference.patient_start import Gradient, columns, scale_of
-from mezikd.inference.virtual_tables import ordered_scenario, tables_of
-from mezikd.inference.virtual_trial import Order, simulate_virtual_trial
 from mezikd.model.parameters import DECLARED, free
 from scipy.stats import norm
+from simulated_tables import NAMES, simulated_trial, write_tables
 
-NAMES = ("adsl", "adex", "adlb", "adae", "adtte")
 SMALL = """
 [study]
 name = "Simulated patients"
@@ -56,18 +54,13 @@ max_tree_depth = 3
 
 @pytest.fixture(scope="module")
 def trial():
-    tree, problem = posterior_file.load(built_in_fit() / "posterior.nc")
-    z = np.asarray(tree["unconstrained_posterior"]["z"])
-    order = Order(16, ("mezikd", "kd"), ordered_scenario(problem, {}, None), None, "posterior-mean", 5)
-    return simulate_virtual_trial(z, problem, order)
+    return simulated_trial(16)
 
 
 @pytest.fixture(scope="module")
 def folder(trial, tmp_path_factory):
     place = tmp_path_factory.mktemp("trial")
-    made = tables_of(trial, "test")
-    for name in NAMES:
-        made[name].to_csv(place / f"{name}.csv", index=False)
+    write_tables(place, trial)
     (place / "fit.toml").write_text(SMALL)
     return place
 

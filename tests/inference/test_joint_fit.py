@@ -7,10 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from mezikd.inference import posterior_file
 from mezikd.inference.commands import built_in_fit, run
-from mezikd.inference.virtual_tables import ordered_scenario, tables_of
-from mezikd.inference.virtual_trial import Order, simulate_virtual_trial
+from simulated_tables import simulated_trial, write_tables
 
 FIT = """
 [study]
@@ -101,19 +99,22 @@ def test_mistakes_in_the_other_trial(tmp_path, capsys, file, old, new, words):
 
 @pytest.mark.slow
 def test_from_files_to_results(tmp_path):
-    """Small: 12 patients, 32 virtual ones. Results of a patient fit, joint.csv, check.csv; a patient predicted from them."""
-    tree, problem = posterior_file.load(built_in_fit() / "posterior.nc")
-    z = np.asarray(tree["unconstrained_posterior"]["z"])
-    order = Order(12, ("mezikd", "kd"), ordered_scenario(problem, {}, None), None, "posterior-mean", 5)
-    made = tables_of(simulate_virtual_trial(z, problem, order), "test")
-    for name in ("adsl", "adex", "adlb", "adae", "adtte"):
-        made[name].to_csv(tmp_path / f"{name}.csv", index=False)
+    """Small: 12 patients, 32 virtual ones. Results of a patient fit, joint.csv, check.csv; a patient predicted from them.
+
+    The patients have a covariate, correlated effects and exposures that are given; the reported numbers have none of these.
+    """
+    write_tables(tmp_path, simulated_trial(12))
+    subjects = pd.read_csv(tmp_path / "adsl.csv")
+    subjects.assign(AUC=40.0 * subjects["EXPOSURE"]).to_csv(tmp_path / "adsl.csv", index=False)
     small = "[patients]\nmezikd = 32\nkd = 32\n\n[likelihood]\ncovariance_trials = 100\n"
     text = (built_in_fit() / "fit.toml").read_text()
     other_trial(tmp_path)
     kept = text[: text.index("[patients]")] + small
     (tmp_path / "other" / "fit.toml").write_text(kept)
-    (tmp_path / "fit.toml").write_text(FIT.replace("theta =", "# theta ="))
+    covariate = "anc0 = { covariates = { BNEUT = { power = 0.5, reference = 3.0, spread = 0.2 } } }"
+    given = 'exposure = { column = "AUC", reference = 40.0 }\nec50 = {}'
+    text = FIT.replace("theta =", "# theta =").replace("anc0 = {}", covariate).replace("ec50 = {}", given)
+    (tmp_path / "fit.toml").write_text(text.replace("[sampler]", '[effects]\ncorrelation = "lkj"\n\n[sampler]'))
     out = tmp_path / "out"
     assert run(["fit", str(tmp_path), "--out", str(out)]) == 3
     assert {"posterior.nc", "joint.csv", "check.csv", "parameters.csv", "summary.md"} <= {p.name for p in out.iterdir()}
@@ -128,10 +129,14 @@ def test_from_files_to_results(tmp_path):
         assert {"ec50", "reported_ec50", "mean_of_trials_ec50", "between_trial_sd_ec50", "reported_hill"} <= set(
             posterior
         )
-        assert found["unconstrained_posterior"]["x"].shape[-1] == 5 + 4 * posterior.sizes["patient"]
+        assert found["unconstrained_posterior"]["x"].shape[-1] == 5 + 1 + 3 + 3 * posterior.sizes["patient"]
+    parameters = pd.read_csv(out / "parameters.csv").set_index("name")
+    assert (
+        parameters.loc["power_anc0_BNEUT", "prior_median"] == 0.5 and "correlation_anc0_maturation" in parameters.index
+    )
     check = pd.read_csv(out / "check.csv")
     assert (check["role"] == "fit").sum() > 30
     assert "Fitted together with reported numbers" in (out / "summary.md").read_text()
-    alive = made["adtte"].query("PARAMCD == 'OS' and CNSR > 0")["USUBJID"].iloc[0]
+    alive = pd.read_csv(tmp_path / "adtte.csv").query("PARAMCD == 'OS' and CNSR > 0")["USUBJID"].iloc[0]
     options = ["--patient", str(alive), "--dose", "0.6", "--months", "1", "--out", str(tmp_path / "predicted")]
     assert run(["predict", str(out), *options]) == 0

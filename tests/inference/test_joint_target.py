@@ -1,6 +1,7 @@
 """Patients of one trial and reported numbers of another: the joint density is both of its parts, and its prior is the stated one."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ def single(patients: int = 2) -> tuple[ArrestTarget, ArrestInputs]:
     known = Information(half @ np.swapaxes(half, 1, 2), rng.normal(size=(patients, 4)))
     deaths = Deaths(1.0, 3.0, 0.0, 2.0, 0.0, 1.0)
     return ArrestTarget(settings, patients), ArrestInputs(
-        ledger, counts, np.zeros(2, int), np.array([1.0, 1.0]), deaths, known
+        ledger, counts, np.zeros(2, int), np.array([1.0, 1.0]), deaths, known, {}
     )
 
 
@@ -192,3 +193,37 @@ def test_every_estimated_parameter_has_one_place(joint):
     sides = made.sides(jnp.arange(float(made.dimensions)) / 100.0)
     assert sides.patients.shape == (len(mine) + 8,) and sides.reported.shape == (len(theirs),)
     assert len(np.unique(np.asarray(sides.patients))) == len(mine) + 8
+
+
+def test_coefficients_and_correlation_have_their_places(target):
+    """Of the patients' trial alone: among its parameters, and last before the effects; the LKJ prior counts once."""
+    plain, data = single()
+    text = {"parameters": plain.settings.model_dump()["parameters"], "effects": {"correlation": "lkj"}}
+    text["parameters"]["anc0"]["covariates"] = {"WT": {"power": 0.5, "reference": 70.0, "spread": 0.3}}
+    settings = ArrestFit.model_validate(plain.settings.model_dump() | text)
+    of_patients = ArrestTarget(settings, 2)
+    nothing = SimpleNamespace(
+        parameters=target.parameters, expected=lambda z, observed: z, log_likelihood=lambda z, data: 0.0
+    )
+    made = JointTarget(of_patients, nothing, SHARED, SCALE)  # type: ignore[arg-type]
+    inputs = JointInputs.of(
+        data._replace(covariates={"power_anc0_WT": np.array([0.2, -0.3])}), SimpleNamespace(observed=None)
+    )
+    names = [p.name for p in free(of_patients.declared)]
+    assert names[-1] == "power_anc0_WT" and made.correlations == 6
+    assert made.shared_size == made.layout.tau.stop + 6 and made.dimensions == made.shared_size + 8
+    x = 0.4 * np.random.default_rng(8).normal(size=made.dimensions)
+    other = x.copy()
+    other[made.shared_size - 6 : made.shared_size] += 0.3
+    one, two = (made.sides(jnp.asarray(v)) for v in (x, other))
+    np.testing.assert_allclose(one.patients[len(names) :], x[made.layout.tau.stop :], rtol=1e-12)
+    assert float(one.patients[len(names) - 1]) == pytest.approx(x[made.layout.patients][-1])
+    theta = made.population(jnp.asarray(x))
+    assert float(theta["power_anc0_WT"]) == pytest.approx(0.5 + 0.3 * x[made.layout.patients][-1])
+    density = made.log_densities(jnp.asarray([x, other]), inputs)
+    alone = of_patients.log_densities(jnp.stack([one.patients, two.patients]), inputs)
+    assert float(density[0] - density[1]) == pytest.approx(float(alone[0] - alone[1]), rel=1e-9)
+    u = np.random.default_rng(9).normal(size=len(x))
+    slope = jax.grad(lambda v: made.log_density(v, inputs))(jnp.asarray(x))
+    ends = made.log_densities(jnp.asarray([x + 1e-5 * u, x - 1e-5 * u]), inputs)
+    assert np.isfinite(slope).all() and float(ends[0] - ends[1]) / 2e-5 == pytest.approx(float(slope @ u), rel=1e-4)
