@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +105,7 @@ class ArrestTarget:
         theta = natural(self.prior_scaled(x), self.declared)
         return theta | ({ROOT: self.correlation(x)[0]} if self.correlations else {})
 
-    def correlation(self, x) -> tuple[Array, Array | float]:
+    def correlation(self, x) -> tuple[Any, Any]:
         """Return the Cholesky root of the effects' correlation at coordinates ``x``, and its log prior in these."""
         if not self.correlations:
             return jnp.eye(len(self.effects)), 0.0
