@@ -31,7 +31,7 @@ from mezikd.model.precision import in_single
 from mezikd.model.structures import STRUCTURES
 
 from .arrest_settings import EFFECTS, SDS, ArrestFit
-from .coordinates import prior_scaled
+from .coordinates import prior_scaled, ridge
 
 GIVEN = "exposure"
 """Among the covariates: the log of every patient's exposure over the reference, where it is given."""
@@ -122,10 +122,11 @@ class ArrestTarget:
     def spread(self, theta) -> tuple[Array, Spread]:
         """Return the typical logarithms that effects add to, as far as data tell them apart, and the effects' spread.
 
-        What the data say of exposure they say of exposure over EC50, of maturation of the rate, of frailty of the hazard.
+        What the data say of exposure they say of exposure over EC50, this relative to its ridge (coordinates.py), of maturation
+        of the rate, of frailty of the hazard.
         """
         typical = {
-            "exposure": -jnp.log(theta["ec50"]), "anc0": jnp.log(theta["anc0"]),
+            "exposure": ridge(theta) - jnp.log(theta["ec50"]), "anc0": jnp.log(theta["anc0"]),
             "maturation": -jnp.log(theta["blood_half_life_hours"]), "progression": jnp.log(theta["progression_rate"]),
         }  # fmt: skip
         sd = jnp.stack([theta[n] for n in self.settings.sds])

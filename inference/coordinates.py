@@ -17,13 +17,14 @@ from mezikd.model.parameters import Parameter, free, natural
 SHARE_OF_DAY = 0.65
 
 
+def ridge(theta):
+    """Return log a(k) - 1/n: where log EC50 lies, up to a constant, when half-life and Hill exponent vary."""
+    k = LN2 / (theta["half_life_hours"] / 24.0)
+    return -k * SHARE_OF_DAY - jnp.log(-jnp.expm1(-k)) - 1.0 / theta["hill"]
+
+
 def _shift(z, parameters: tuple[Parameter, ...]):
     """Return how far log EC50 at the ridge lies from its place at the prior's centre."""
-
-    def ridge(theta):
-        k = LN2 / (theta["half_life_hours"] / 24.0)
-        return -k * SHARE_OF_DAY - jnp.log(-jnp.expm1(-k)) - 1.0 / theta["hill"]
-
     return ridge(natural(z, parameters)) - ridge(natural(jnp.zeros(z.shape[-1]), parameters))
 
 

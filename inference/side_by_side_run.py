@@ -94,7 +94,7 @@ def rescaled(scale: Scale, warm: list[Block]) -> Scale:
 
     Of a normal target the slope g in an own coordinate u is -(a u + c's), s what is shared, so that u is about -c's/a given s.
     Regressed on positions slopes tell a and c from few draws, without error where the target is normal. For the shared
-    coordinates then see whitening.py.
+    coordinates then see whitening.py; along directions in which positions and slopes tell of different scales, positions decide.
     """
     kept = warm[1:] or warm
     z = np.concatenate([b.z.reshape(-1, b.z.shape[-1]) for b in kept])
@@ -112,6 +112,11 @@ def rescaled(scale: Scale, warm: list[Block]) -> Scale:
     a = np.clip(a, *CURVATURES)
     move = from_shared(of_own + a * own) / a  # shared own
     root = np.linalg.cholesky(matching_covariance(s, slope[:, :shared] + of_own @ move.T))
+    # Of a normal target positions spread by 1 in these coordinates, and so do slopes. Along a bent ridge both spread more, as
+    # its walls turn: trajectories as long as others pass along it only where positions alone decide.
+    at = np.linalg.solve(root, s.T)
+    values, vectors = np.linalg.eigh((at @ at.T + SHRINK * shared * np.eye(shared)) / (len(s) + SHRINK * shared))
+    root = root @ vectors * np.sqrt(np.maximum(values, 1.0))
     ratio = np.sqrt((own - s @ move).std(axis=0) / np.maximum(of_own.std(axis=0), 1e-12))
     whiten, spread = np.asarray(scale.whiten), np.asarray(scale.spread)
     follow = np.asarray(scale.follow) + np.linalg.solve(whiten.T, spread * move).T

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 from mezikd.inference import posterior_file
 from mezikd.inference.arrest_problem import BEYOND, build, read_tables
-from mezikd.inference.arrest_settings import ArrestFit, Prior
+from mezikd.inference.arrest_settings import EFFECTS, SDS, ArrestFit, Prior
 from mezikd.inference.arrest_start import find_arrest_start
 from mezikd.inference.arrest_target import Lanes
 from mezikd.inference.commands import run
@@ -20,6 +20,7 @@ from mezikd.inference.event_check import COMPETING, EVENT, observed
 from mezikd.inference.patient_settings import load_patient_settings
 from mezikd.inference.patient_start import Gradient, columns, scale_of
 from mezikd.model.parameters import DECLARED, free
+from mezikd.model.population import Information
 from scipy.stats import norm
 from simulated_tables import NAMES, simulated_trial, write_tables
 
@@ -211,6 +212,60 @@ def test_without_data_the_density_is_the_prior(problem):
     assert float(theta["half_life_hours"]) == pytest.approx(
         half_life.from_standard(z[0, names.index("half_life_hours")])
     )
+
+
+BENT = ("half_life_hours", "hill", "ec50", "exposure_sd")
+"""Parameters along whose ridge patients' exposures move."""
+
+
+def test_the_density_of_the_samplers_coordinates(problem):
+    """Whatever is known of patients: the prior's density of what coordinates stand for times the determinant of the map."""
+    settings, _, target, data = problem
+    parameters = settings.parameters | {n: Prior() for n in BENT}
+    model = settings.model.model_copy(update={"infection": False, "progression": False, "death": False})
+    target = replace(target, settings=settings.model_copy(update={"parameters": parameters, "model": model}))
+    rng = np.random.default_rng(14)
+    n, k = target.patients, len(EFFECTS)
+    root = rng.normal(size=(n, k, k))
+    known = Information(3.0 * root @ np.swapaxes(root, 1, 2), rng.normal(size=(n, k)))
+    data = data._replace(
+        counts=data.counts._replace(there=np.zeros_like(data.counts.there)),
+        information=jax.tree.map(jnp.asarray, known),
+    )
+
+    def standard(x):
+        """Return shared parameters and effects as standard normal coordinates of the prior."""
+        theta = target.population(x)
+        eta = target.etas(x, theta, data)[0] / jnp.stack([theta[name] for name in SDS])
+        return jnp.concatenate([target.prior_scaled(x), eta.ravel()])
+
+    for x in rng.normal(size=(3, target.dimensions)):
+        expected = norm.logpdf(standard(jnp.asarray(x))[target.shared_size :]).sum()
+        expected -= 0.5 * float((standard(jnp.asarray(x))[: target.shared_size] ** 2).sum())
+        expected += np.linalg.slogdet(jax.jacobian(standard)(jnp.asarray(x)))[1]
+        assert float(target.log_density(jnp.asarray(x), data)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_patients_stay_where_they_are_along_the_ridge(problem):
+    """Half-life changed, coordinates of EC50 and of patients as they were: the amount over EC50, 0.65 of a day after a dose at
+    steady state (summed over past doses), stays for a patient of whom much is known, without change of its effect."""
+    settings, _, target, data = problem
+    parameters = settings.parameters | {n: Prior() for n in BENT}
+    target = replace(target, settings=settings.model_copy(update={"parameters": parameters}))
+    n, k = target.patients, len(EFFECTS)
+    known = Information(np.broadcast_to(1e6 * np.eye(k), (n, k, k)), np.full((n, k), 1e6 * 0.3))
+    data = data._replace(information=jax.tree.map(jnp.asarray, known))
+    names = [p.name for p in free(target.declared)]
+    xs = np.zeros((2, target.dimensions))
+    xs[:, names.index("half_life_hours")] = -1.0, 1.0
+    effects, over = [], []
+    for x in jnp.asarray(xs):
+        theta = target.population(x)
+        effects.append(np.asarray(target.etas(x, theta, data)[0]))
+        rate = np.log(2.0) * 24.0 / float(theta["half_life_hours"])
+        over.append(np.exp(-rate * (0.65 + np.arange(200))).sum() / float(theta["ec50"]))
+    assert over[1] == pytest.approx(over[0], rel=1e-9)
+    np.testing.assert_allclose(effects[1], effects[0], atol=1e-4)
 
 
 def test_from_files_to_results(folder):

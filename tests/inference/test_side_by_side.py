@@ -191,6 +191,27 @@ def test_the_scale_is_found_from_few_draws():
     assert np.abs(found.follow - follow).max() < 0.1
 
 
+def test_along_a_bent_ridge_positions_decide():
+    """h ~ N(0, 1) and 50 patients' coordinates about q (h^2 - 1): slopes spread thrice as much as those of a normal along h.
+
+    In the coordinates found h spreads by 1; slopes and positions alike would leave it at the root of 3.
+    """
+    rng = np.random.default_rng(12)
+    shared, own = 2, 50
+    q = np.full(own, np.sqrt(2.0 / own))
+    first = rng.normal(size=(8 * BLOCK, CHAINS, shared))
+    h = first[..., :1]
+    r = rng.normal(size=(8 * BLOCK, CHAINS, own))
+    z = np.concatenate([first, q * (h**2 - 1.0) + r], axis=2)
+    slope = np.concatenate([-h + 2.0 * h * (r @ q)[..., None], -first[..., 1:], -r], axis=2)
+    assert 2.7 < slope[..., 0].std() < 3.3
+    start = Scale(np.zeros(shared + own), np.eye(shared), np.ones(own), np.zeros((own, shared)))
+    blocks = [Block(z[i::2], slope[i::2], *[None] * 7) for i in range(2)]  # type: ignore[arg-type]
+    found = rescaled(start, blocks)
+    spread = found.to_u(z.reshape(-1, shared + own))[:, :shared].std(axis=0)
+    np.testing.assert_allclose(spread, 1.0, atol=0.1)
+
+
 def _jacobian(scale: Scale) -> np.ndarray:
     """Return dz/du."""
     return np.asarray(scale.to_z(jnp.eye(len(scale.centre)))).T - np.asarray(scale.centre)[:, None]
