@@ -245,9 +245,8 @@ def main() -> None:
     code = run()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(
-        code
-    )  # everything is written: neither threads that still compile nor the end of the interpreter are waited for
+    # Everything is written: neither threads that still compile nor the end of the interpreter are waited for.
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,11 @@ make two transitions of HMC in the last emulated posterior, then the float64 log
 """
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,12 +31,12 @@ from .mode import CORES
 from .observed import Observed
 from .processor import compiler_options
 from .sampler import BLOCK, Geometry, LogDensity, Sampler, SamplerSettings
-from .sampling import Enough, Sampled, sample
+from .sampling import Enough, KeptAs, Sampled, sample
 from .trial import compile_simulator
 
 FIRST_POINTS, POINTS, ROUNDS = 1500, 1500, 3
 """Points of the normal approximation, and those of each round after it."""
-COOL = 0.8
+POWER = 0.8
 """Power of the emulated posterior that points are drawn from: its ends, where the emulator is worst, are bent."""
 CHAINS, WARMUP, EXPLORED_DEPTH = 4, 75, 5
 """Of NUTS on the emulated posterior."""
@@ -109,7 +108,7 @@ class EmulatedSampler:
         explored = SamplerSettings(CHAINS, WARMUP, POINTS // CHAINS, seed=settings.seed, max_tree_depth=EXPLORED_DEPTH)
         pool = ThreadPoolExecutor(1, thread_name_prefix="compile")  # in the order of their use, beside the main thread
         self._simulator = pool.submit(compile_simulator, target.parameters, target.design)
-        self._explorer = pool.submit(Sampler, lambda x, given: COOL * along(x, given), n, given, explored)
+        self._explorer = pool.submit(Sampler, lambda x, given: POWER * along(x, given), n, given, explored)
         self._sampler = pool.submit(lambda: Sampler(exact_log_density(target), n, given, settings, along, apart=True))
         pool.shutdown(wait=False)
         self._gradient = jax.jit(jax.value_and_grad(along), compiler_options=compiler_options())
@@ -146,14 +145,7 @@ class EmulatedSampler:
             computed += covariance_trials + more
         return Geometry(jnp.asarray(found.centre), jnp.asarray(found.root), data), computed
 
-    def draws(
-        self,
-        geometry: Geometry,
-        work: Path,
-        kept_as: Callable[[np.ndarray], Any],
-        console: Console,
-        enough: Enough | None = None,
-    ) -> Sampled:
+    def draws(self, geometry: Geometry, work: Path, kept_as: KeptAs, console: Console, enough: Enough) -> Sampled:
         """Return the kept draws of every chain, as ``sampling.sample``; ``geometry`` is the normal approximation.
 
         ``gradients`` of what is returned are computations of the model, which need no gradient here.
@@ -178,7 +170,7 @@ class EmulatedSampler:
         """Return the geometry of the emulated posterior, whose data have the emulator, and the points it took."""
         data, at = geometry.data, Normal(np.asarray(geometry.centre), np.asarray(geometry.whiten))
         rng = np.random.default_rng([self.settings.seed, 11])
-        u, wider = rng.standard_normal((FIRST_POINTS, len(at.centre))), 1.0 / np.sqrt(COOL)
+        u, wider = rng.standard_normal((FIRST_POINTS, len(at.centre))), 1.0 / np.sqrt(POWER)
         points = self._computed(at.centre + wider * u @ at.root.T, data, work / "points0.pickle")
         doubt = np.zeros(len(self._target.kept))
         for k in range(ROUNDS):
@@ -186,7 +178,7 @@ class EmulatedSampler:
             place = work / f"emulated{k}"
             place.mkdir(exist_ok=True)
             near = Geometry(jnp.asarray(at.centre), jnp.asarray(wider * at.root), given)
-            x = sample(self._explorer.result(), near, self._slope(given, COOL), place, np.asarray, QUIET).draws.z
+            x = sample(self._explorer.result(), near, self._slope(given, POWER), place, np.asarray, QUIET).draws.z
             x = x.reshape(-1, len(at.centre))
             at = Normal(x.mean(axis=0), np.linalg.cholesky(np.cov(x.T)) / wider)
             new = self._computed(x, data, work / f"points{k + 1}.pickle")

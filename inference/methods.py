@@ -5,12 +5,11 @@ number of steps (side_by_side.py). Both follow trajectories in float32, ``emulat
 all accept by the float64 density: draws are of the same posterior, and pass the same gate.
 """
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,7 @@ from .likelihood import Target
 from .mode import CORES, Gradient, find_mode, laplace
 from .processor import compiler_options
 from .sampler import Geometry, Sampler, SamplerSettings, in_background
-from .sampling import Enough, Sampled, sample
+from .sampling import Enough, KeptAs, Sampled, sample
 from .side_by_side import Scale, SideBySide
 from .side_by_side_run import sample_side_by_side
 
@@ -47,14 +46,7 @@ class Method(Protocol):
         """Return when everything is compiled."""
         ...
 
-    def draws(
-        self,
-        geometry: Geometry,
-        work: Path,
-        kept_as: Callable[[np.ndarray], Any],
-        console: Console,
-        enough: Enough | None = None,
-    ) -> Sampled:
+    def draws(self, geometry: Geometry, work: Path, kept_as: KeptAs, console: Console, enough: Enough) -> Sampled:
         """Return the kept draws of every chain (``sampling.sample``)."""
         ...
 
@@ -111,14 +103,7 @@ class ByGradients:
         """Return when the sampler is compiled."""
         self._sampler.result()
 
-    def draws(
-        self,
-        geometry: Geometry,
-        work: Path,
-        kept_as: Callable[[np.ndarray], Any],
-        console: Console,
-        enough: Enough | None = None,
-    ) -> Sampled:
+    def draws(self, geometry: Geometry, work: Path, kept_as: KeptAs, console: Console, enough: Enough) -> Sampled:
         """Return the kept draws of every chain."""
         sampler, self._gradient.data = self._sampler.result(), geometry.data
         return draws_of(sampler, self._settings, geometry, self._gradient, work, kept_as, console, self.at_once, enough)
@@ -141,7 +126,7 @@ def draws_of(
     geometry: Geometry,
     gradient: Gradient,
     work: Path,
-    kept_as: Callable[[np.ndarray], Any],
+    kept_as: KeptAs,
     console: Console,
     at_once: int = CORES,
     enough: Enough | None = None,

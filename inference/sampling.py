@@ -23,6 +23,8 @@ MORE_BLOCKS = 2
 """Blocks by which every chain goes on at a time."""
 
 
+KeptAs = Callable[[np.ndarray], Any]
+"""Turns the sampler's coordinates (last axis) into those that are kept."""
 Enough = Callable[[np.ndarray], bool]
 """Whether kept draws (chain, draw, parameter) pass the gate. R-hat of draws folded at their median depends on the scale."""
 
@@ -44,7 +46,7 @@ def sample(
     geometry: Geometry,
     gradient: Gradient,
     work: Path,
-    kept_as: Callable[[np.ndarray], Any],
+    kept_as: KeptAs,
     console: Console,
     at_once: int = CORES,
     refine: bool = True,
@@ -107,7 +109,7 @@ def sample(
     return Sampled(draws, gradients, time.perf_counter() - begin, time.process_time() - cpu)
 
 
-def _stacked(chains: list[list[Draws]], kept_as: Callable[[np.ndarray], Any], draws: int | None) -> Draws:
+def _stacked(chains: list[list[Draws]], kept_as: KeptAs, draws: int | None) -> Draws:
     """Return the first ``draws`` of each chain side by side, in the coordinates that are kept."""
     joined = [[np.concatenate(x)[:draws] for x in zip(*blocks, strict=True)] for blocks in chains]
     stacked = Draws(*(np.stack(x) for x in zip(*joined, strict=True)))

@@ -1,7 +1,6 @@
 """Many chains side by side from start to kept draws: scale, step size and length of trajectories found on the way."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .diagnostics import mixed
 from .files import load_pickle, save_pickle
 from .sampler import BLOCK, Draws, SamplerSettings
-from .sampling import MORE_BLOCKS, Enough, Sampled
+from .sampling import MORE_BLOCKS, Enough, KeptAs, Sampled
 from .side_by_side import Block, Place, Scale, SideBySide
 from .step_size import step_for
 from .whitening import SHRINK, matching_covariance
@@ -130,7 +129,7 @@ def sample_side_by_side(
     data: Any,
     work: Path,
     console: Console,
-    kept_as: Callable[[np.ndarray], Any] = np.asarray,
+    kept_as: KeptAs = np.asarray,
     enough: Enough | None = None,
 ) -> Sampled:
     """Return the kept draws of all chains; saved block by block in ``work``, so that an interrupted run goes on.

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 from mezikd.inference import emulated, gauss_newton
 from mezikd.inference.commands import DONE, built_in_fit, run
+from mezikd.inference.diagnostics import mixed
 from mezikd.inference.emulated import EmulatedSampler, emulated_log_density, given_by
 from mezikd.inference.emulator import Emulator, distance, doubt_of, emulated_log_likelihood, fitted
 from mezikd.inference.errors import InputError
@@ -149,7 +150,7 @@ def test_draws_are_of_the_exact_posterior(wave, monkeypatch, tmp_path):
     geometry, computed = sampler.geometry(None)
     assert computed > 1 and sampler.at_once >= 1
     sampler.wait()
-    found = sampler.draws(geometry, tmp_path, lambda z: z, QUIET)
+    found = sampler.draws(geometry, tmp_path, lambda z: z, QUIET, mixed)
     assert found.draws.z.shape == (4, 1500, 2) and found.gradients > 6000
     agreed = found.draws.agreed.mean()
     assert agreed > 0.95 if wave == 0.0 else 0.3 < agreed < 0.9
@@ -157,7 +158,7 @@ def test_draws_are_of_the_exact_posterior(wave, monkeypatch, tmp_path):
     error = az.mcse(xr.Dataset({"x": (("chain", "draw", "i"), x)}))["x"].to_numpy()
     assert (np.abs(x.mean(axis=(0, 1)) - moments(target)) < 4.0 * error).all() and (error < 0.05).all()
     monkeypatch.setattr(emulated, "as_rows", None)
-    again = sampler.draws(geometry, tmp_path, lambda z: z, QUIET)
+    again = sampler.draws(geometry, tmp_path, lambda z: z, QUIET, mixed)
     np.testing.assert_array_equal(again.draws.z, found.draws.z)
 
 
@@ -183,13 +184,13 @@ def test_trials_are_simulated_at_the_mode_and_scored_there(monkeypatch):
 
 def test_what_the_emulator_is_fitted_to(monkeypatch, tmp_path):
     """Its doubt is what its errors are where it was not fitted; points are of a power of the posterior."""
-    monkeypatch.setattr(emulated, "COOL", 0.4)
+    monkeypatch.setattr(emulated, "POWER", 0.4)
     monkeypatch.setattr(emulated, "FIRST_POINTS", 60)
     monkeypatch.setattr(emulated, "POINTS", 400)
     target = Bent(0.3)
     sampler = EmulatedSampler(target, SamplerSettings(4, 75, 25, seed=3))  # type: ignore[arg-type]
     assert sampler.settings.target_accept == 0.95  # of HMC along the emulator, whose steps cost little
-    at = sampler.draws(sampler.geometry(None)[0], tmp_path, lambda z: z, QUIET).draws
+    at = sampler.draws(sampler.geometry(None)[0], tmp_path, lambda z: z, QUIET, mixed).draws
     given = sampler.trained(sampler.geometry(None)[0], tmp_path, QUIET)[0].data  # from what is kept
     x = at.z.reshape(-1, 2)
     scores = np.asarray(jax.vmap(lambda row: target.whitened_scores(row, target.data))(jnp.asarray(x)))
