@@ -214,6 +214,14 @@ def test_the_emulated_density_is_that_of_its_scores(rng):
     for row in x[:5]:
         exact = float(target.sampled_log_density(jnp.asarray(row), target.data))
         assert float(density(jnp.asarray(row), given)) == pytest.approx(exact, abs=0.02)
+    doubtful = given_by(points, target.data, at, np.full(2, 3.0))
+    gap = [
+        float(target.sampled_log_density(jnp.asarray(row), target.data) - density(jnp.asarray(row), doubtful))
+        for row in x
+    ]
+    assert (
+        np.median(gap) == pytest.approx(0.0, abs=1e-6) and np.ptp(gap) > 1.0
+    )  # 0 is usual, so that far gaps are known
 
 
 def test_more_devices_than_one_are_refused(tmp_path):
