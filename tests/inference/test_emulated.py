@@ -191,7 +191,8 @@ def test_what_the_emulator_is_fitted_to(monkeypatch, tmp_path):
     sampler = EmulatedSampler(target, SamplerSettings(4, 75, 25, seed=3))  # type: ignore[arg-type]
     assert sampler.settings.target_accept == 0.95  # of HMC along the emulator, whose steps cost little
     at = sampler.draws(sampler.geometry(None)[0], tmp_path, lambda z: z, QUIET, mixed).draws
-    given = sampler.trained(sampler.geometry(None)[0], tmp_path, QUIET)[0].data  # from what is kept
+    there = sampler.trained(sampler.geometry(None)[0], tmp_path, QUIET)[0]  # from what is kept
+    given = there.data
     x = at.z.reshape(-1, 2)
     scores = np.asarray(jax.vmap(lambda row: target.whitened_scores(row, target.data))(jnp.asarray(x)))
     u = (x - np.asarray(given.centre)) @ np.asarray(given.root).T
@@ -201,6 +202,9 @@ def test_what_the_emulator_is_fitted_to(monkeypatch, tmp_path):
     means = moments(target, 0.4)
     np.testing.assert_allclose(points[0].std(axis=0), np.sqrt(means[2:] - means[:2] ** 2), rtol=0.12)
     assert [len(x) for x in points] == [400, 400]
+    means = moments(target)
+    ratio = np.sqrt(np.diag(there.whiten @ there.whiten.T) / (means[2:] - means[:2] ** 2))
+    assert (0.6 < ratio).all() and (ratio < 1.7).all()  # chains move in coordinates of the posterior, not of its power
 
 
 def test_the_emulated_density_is_that_of_its_scores(rng):
