@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 
 import arviz as az
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from mezikd.inference import posterior_file
+from mezikd.inference import diagnostics, pipeline, posterior_file
 from mezikd.inference.check import COLUMNS
 from mezikd.inference.commands import BAD_INPUT, DONE, GATE_FAILED, built_in_fit, run
+from mezikd.inference.problem import load_problem
+from mezikd.inference.sampler import Geometry
 
 SMALL = {
     "mezikd": "32", "kd": "32", "daily_cycles": "3", "covariance_trials": "100",
@@ -83,3 +86,32 @@ def test_check_of_the_saved_fit(fitted, tmp_path):
     first, second = (tmp_path / x / "check.csv" for x in "ab")
     assert first.read_bytes() == second.read_bytes()
     assert (tmp_path / "a" / "reported_against_predicted.png").stat().st_size > 10_000
+
+
+def test_the_gate_is_that_of_parameters_in_their_units(tmp_path, monkeypatch):
+    """Chains go on by the diagnostics that are told, not by those of the sampler's scale."""
+    asked = []
+
+    class Stops(Exception):
+        pass
+
+    class Stub:
+        def geometry(self, _):
+            return Geometry(jnp.zeros(57), jnp.eye(57), load_problem(built_in_fit()).target.data), 0
+
+        def wait(self):
+            pass
+
+        def draws(self, *given):
+            asked.append(given[-1])
+            raise Stops
+
+    monkeypatch.setattr(pipeline, "method_of", lambda *_: Stub())
+    monkeypatch.setattr(diagnostics, "passes", lambda posterior: asked.append(posterior) or True)
+    with pytest.raises(Stops):
+        pipeline.run_fit(built_in_fit(), tmp_path / "out", {}, False)
+    z = np.random.default_rng(1).standard_normal((2, 5, 57))
+    assert asked[0](z)
+    free = load_problem(built_in_fit()).free
+    for i in (0, 30, 56):
+        np.testing.assert_array_equal(asked[1][free[i].name], free[i].from_standard(z[..., i]))

@@ -129,14 +129,21 @@ def test_resumed_draws_are_the_same(sampler, sampled, tmp_path, monkeypatch):
     assert again.gradients == sampled.gradients
 
 
-@pytest.mark.parametrize("mixes", [False, True])
-def test_resumed_draws_are_as_many(sampler, mixes, tmp_path, monkeypatch):
-    """While chains go on for the gate, whether or not they pass it after 75 draws: a run that is resumed adds nothing."""
-    monkeypatch.setattr(side_by_side_run, "mixed", lambda z: mixes and z.shape[1] >= 75)
-    asked = settings(warmup=75, draws=25, more_draws=100)
-    whole = sample_side_by_side(sampler, asked, SCALE, ON, tmp_path, SILENT)
+@pytest.mark.parametrize(("mixes", "told"), [(False, False), (True, False), (False, True), (True, True)])
+def test_resumed_draws_are_as_many(sampler, mixes, told, tmp_path, monkeypatch):
+    """While chains go on for the gate (their own, or one that is told), whether or not they pass it after 75 draws.
+
+    A run that is resumed adds nothing.
+    """
+
+    def enough(z):
+        return mixes and z.shape[1] >= 75
+
+    monkeypatch.setattr(side_by_side_run, "mixed", (lambda _: not mixes) if told else enough)
+    asked, gate = settings(warmup=75, draws=25, more_draws=100), enough if told else None
+    whole = sample_side_by_side(sampler, asked, SCALE, ON, tmp_path, SILENT, enough=gate)
     assert whole.draws.z.shape[1] == (75 if mixes else 125)
-    again = sample_side_by_side(sampler, asked, SCALE, ON, tmp_path, SILENT)
+    again = sample_side_by_side(sampler, asked, SCALE, ON, tmp_path, SILENT, enough=gate)
     np.testing.assert_array_equal(again.draws.z, whole.draws.z)
     assert again.gradients == whole.gradients
 
