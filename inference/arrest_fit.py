@@ -9,12 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 
 from . import arrest_results as results
 from .arrest_problem import build, read_tables
 from .arrest_settings import ArrestFit
 from .arrest_start import find_arrest_start
-from .arrest_target import ArrestTarget
+from .arrest_target import ArrestInputs, ArrestTarget
+from .diagnostics import passes
 from .event_check import event_table
 from .files import load_pickle, save_pickle
 from .patient_fit import console
@@ -32,7 +34,13 @@ from .side_by_side_run import sample_side_by_side
 
 
 def start_and_sample(
-    target: Any, data: Any, settings: ArrestFit, work: Path, begin: float, find: Callable[..., Start]
+    target: Any,
+    data: Any,
+    settings: ArrestFit,
+    work: Path,
+    begin: float,
+    find: Callable[..., Start],
+    posterior: Callable[[np.ndarray, Any], xr.Dataset],
 ) -> tuple[Start, Any, Sampled]:
     """Return the start, what the log-density is given from there on, and the draws; an interrupted run goes on.
 
@@ -41,6 +49,7 @@ def start_and_sample(
     target: log-densities of many points (``ArrestTarget`` and its like); ``data``: what it is given.
     begin: the clock (``time.perf_counter``) when the fit began.
     find: (target, data, gradient) -> start.
+    posterior: (draws, data) -> what the gate looks at.
     """
     s = SamplerSettings(**settings.sampler.model_dump(exclude={"method"}))
     data = jax.tree.map(jnp.asarray, data)
@@ -58,7 +67,12 @@ def start_and_sample(
     with console.status("compiling the sampler"):
         sampler = future.result()
     console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
-    sampled = sample_side_by_side(sampler, s, scale_of(start, target.shared_size), data, work, console)
+
+    def enough(z: np.ndarray) -> bool:
+        return passes(posterior(z, data))
+
+    scale = scale_of(start, target.shared_size)
+    sampled = sample_side_by_side(sampler, s, scale, data, work, console, enough=enough)
     console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
     return start, data, sampled
 
@@ -84,14 +98,20 @@ def run_arrest_fit(folder: Path, out: Path, settings: ArrestFit, restart: bool) 
         f"{settings.study.name}: {target.patients} patients, {int(data.counts.there.sum())} counts, "
         f"{data.ledger.dose.shape[0]} weeks, {target.dimensions} coordinates"
     )
-    start, data, sampled = start_and_sample(target, data, settings, work, begin, find_arrest_start)
-    tree = results.build_tree(target, data, tables, sampled.draws, folder, settings, time.perf_counter() - begin)
+    reader = results.reader(target)
+
+    def posterior(z: np.ndarray, data: ArrestInputs) -> xr.Dataset:
+        return reader.posterior(z, data, tables.ids)
+
+    start, data, sampled = start_and_sample(target, data, settings, work, begin, find_arrest_start, posterior)
+    found, seconds = posterior(sampled.draws.z, data), time.perf_counter() - begin
+    tree = results.build_tree(target, data, tables, sampled.draws, found, folder, settings, seconds)
     parameters, loo = results.parameter_table(tree, target, start.shrinkage), left_out(tree)
     diagnostics = publish_patient_fit(
         out,
         begin,
         settings,
-        diagnosed(tree["posterior"].to_dataset(), sampled, int(start.gradients)),
+        diagnosed(found, sampled, int(start.gradients)),
         tree,
         tables,
         parameters,

@@ -1,6 +1,8 @@
 """What a fit of the arrest model to single patients gives: the file of draws, tables, summary."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import arviz as az
 import jax
@@ -17,6 +19,7 @@ from .arrest_target import ROOT, ArrestInputs, ArrestTarget, Lanes
 from .diagnostics import Diagnostics
 from .importance import TRUSTED
 from .patient_data import PatientData
+from .patient_posterior import Reader
 from .patient_results import PREDICTED, attributes, correlation_names
 from .sampler import Draws
 from .summary import MOVED, QUANTILES
@@ -25,28 +28,44 @@ UNITS = {"exposure": "1", "anc0": "10^9/L", "maturation": "1", "progression": "1
 """Of patients' own values: over the typical patient's, but for the baseline count."""
 
 
+def reader(target: ArrestTarget) -> Reader:
+    """Return what reads draws of a fit: estimated parameters, correlations, patients' own values as patient_EFFECT."""
+    return Reader.of(*reading(target))
+
+
+def reading(target: ArrestTarget) -> tuple[Callable[[Any, Any], dict[str, Any]], dict[str, str]]:
+    """Return what ``Reader.of`` is given."""
+    estimated, n = free(target.declared), "patient_"
+    pairs = correlation_names(target.effects) if target.correlations else {}
+
+    def read(x, data: ArrestInputs):
+        theta = target.population(x)
+        eta, _ = target.etas(x, theta, data)
+        found = {p.name: theta[p.name] for p in estimated}
+        if pairs:
+            r = theta[ROOT] @ theta[ROOT].T
+            found |= {name: r[place] for name, place in pairs.items()}
+        return found | {n + e: x for e, x in target.own(theta, eta, data).items()}
+
+    units = {p.name: p.unit for p in estimated} | dict.fromkeys(pairs, "1") | {n + e: UNITS[e] for e in target.effects}
+    return read, units
+
+
 def build_tree(
     target: ArrestTarget,
     data: ArrestInputs,
     tables: PatientData,
     draws: Draws,
+    posterior: xr.Dataset,
     folder: Path,
     settings: ArrestFit,
     seconds: float,
 ) -> xr.DataTree:
-    """Return the DataTree of a fit: population, patients' own values, log-likelihood by patient, predicted counts."""
-    estimated = free(target.declared)
-    n, k, pairs = target.patients, len(target.effects), correlation_names(target.effects) if target.correlations else {}
+    """Return the DataTree of a fit: its ``posterior``, log-likelihood by patient, predicted counts."""
+    n, k = target.patients, len(target.effects)
 
-    def read(x):
-        lanes, theta, _ = target.lanes(x[None], data)
-        eta, _ = target.etas(x, target.population(x), data)
-        at = {name: value[0] for name, value in theta.items()}
-        population = {p.name: at[p.name] for p in estimated}
-        if pairs:
-            r = at[ROOT] @ at[ROOT].T
-            population |= {name: r[place] for name, place in pairs.items()}
-        return population, target.own(at, eta, data), target.of_patients(lanes, data.ledger, data.counts)
+    def pointwise(x):
+        return target.of_patients(target.lanes(x[None], data)[0], data.ledger, data.counts)
 
     def predict(given):
         x, z = given
@@ -62,18 +81,9 @@ def build_tree(
 
     chains, length, _ = draws.z.shape
     flat = jnp.asarray(draws.z.reshape(chains * length, -1))
-    population, own, pointwise = jax.lax.map(jax.jit(read), flat)
-    coords = {"chain": np.arange(chains), "draw": np.arange(length), "patient": list(tables.ids)}
+    by_patient = np.asarray(jax.lax.map(jax.jit(pointwise), flat)).reshape(chains, length, n)
+    coords = {c: posterior.coords[c] for c in ("chain", "draw", "patient")}
     pair = {c: coords[c] for c in ("chain", "draw")}
-
-    def by_chain(v):
-        return np.asarray(v).reshape(chains, length, *np.shape(v)[1:])
-
-    units = {p.name: p.unit for p in estimated} | dict.fromkeys(pairs, "1")
-    posterior = {m: (("chain", "draw"), by_chain(v), {"unit": units[m]}) for m, v in population.items()}
-    posterior |= {
-        f"patient_{e}": (("chain", "draw", "patient"), by_chain(own[e]), {"unit": UNITS[e]}) for e in target.effects
-    }  # fmt: skip
     rng = np.random.default_rng([settings.sampler.seed, 7])
     chosen = flat[:: max(1, chains * length // PREDICTED)]
     effects = jnp.asarray(rng.standard_normal((len(chosen), n, k)))
@@ -97,10 +107,10 @@ def build_tree(
     who = {"patient": list(tables.ids)}
     tree = xr.DataTree.from_dict(
         {
-            "posterior": xr.Dataset(posterior, coords=coords),
+            "posterior": posterior,
             "unconstrained_posterior": xr.Dataset({"x": (("chain", "draw", "coordinate"), draws.z)}, coords=pair),
             "sample_stats": xr.Dataset({s: (("chain", "draw"), v) for s, v in stats.items()}, coords=pair),
-            "log_likelihood": xr.Dataset({"patients": (("chain", "draw", "patient"), by_chain(pointwise))}, coords=coords),
+            "log_likelihood": xr.Dataset({"patients": (("chain", "draw", "patient"), by_patient)}, coords=coords),
             "fitted": xr.Dataset(fitted, coords=who),
             "posterior_predictive": xr.Dataset({"anc": (dims, new[0])}, coords=who),
             "population_predictive": xr.Dataset({"anc": (dims, new[1])}, coords=who),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import xarray as xr
 
 from . import arrest_results, joint_results
 from .arrest_fit import start_and_sample
@@ -14,9 +15,11 @@ from .arrest_settings import ArrestFit, Joint
 from .event_check import event_table
 from .joint_problem import build_joint, load_other
 from .joint_start import find_joint_start
+from .joint_target import JointInputs, JointTarget
 from .patient_fit import console
 from .patient_output import diagnosed, publish_patient_fit
 from .patient_results import digest, left_out
+from .patient_start import Gradient, Start
 from .places import POSTERIOR
 from .posterior_file import versions
 from .processor import keep_memory
@@ -48,17 +51,24 @@ def run_joint_fit(folder: Path, out: Path, settings: ArrestFit, joint: Joint, re
         f"{other.settings.study.name}: {len(other.evidence.fit)} reported numbers; {len(joint.shared)} parameters shared, "
         f"{target.dimensions} coordinates"
     )
-    start, _, sampled = start_and_sample(
-        target, data, settings, work, begin, lambda t, d, g: find_joint_start(t, other, d, g)
-    )
+    reader = joint_results.reader(target)
+
+    def posterior(z: np.ndarray, data: JointInputs) -> xr.Dataset:
+        return reader.posterior(z, data, tables.ids)
+
+    def find(target: JointTarget, data: JointInputs, gradient: Gradient) -> Start:
+        return find_joint_start(target, other, data, gradient)
+
+    start, data, sampled = start_and_sample(target, data, settings, work, begin, find, posterior)
+    found = posterior(sampled.draws.z, data)
     seed, sides = settings.sampler.seed, joint_results.sides_of(target, sampled.draws)
     draws = joint_results.of_patients(sampled.draws, sides)
     patients = jax.tree.map(np.asarray, patients._replace(information=start.data.information))
     seconds = time.perf_counter() - begin
-    tree = arrest_results.build_tree(single, patients, tables, draws, folder, settings, seconds)
+    every = joint_results.with_means(found.copy(), target, sides, seed)
+    tree = arrest_results.build_tree(single, patients, tables, draws, every, folder, settings, seconds)
     parameters, loo = arrest_results.parameter_table(tree, single, start.shrinkage), left_out(tree)
     by_patient = {"patients": arrest_results.patient_table(tree), "loo": loo}
-    tree = joint_results.with_other_trial(tree, target, sides, seed)
     tree.attrs.update({f"file:{name}": text for name, text in other.texts().items()})
     table, check = joint_results.joint_table(tree, target, seed), joint_results.numbers_table(other, sides, seed)
 
@@ -70,7 +80,7 @@ def run_joint_fit(folder: Path, out: Path, settings: ArrestFit, joint: Joint, re
         out,
         begin,
         settings,
-        diagnosed(tree["posterior"].to_dataset(), sampled, int(start.gradients)),
+        diagnosed(found, sampled, int(start.gradients)),
         tree,
         tables,
         parameters,

@@ -5,12 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
+from mezikd.model.parameters import natural
 from scipy.stats import halfnorm, norm
 
+from .arrest_results import reading
 from .between_trials import between_sd, both, mean_of_trials
 from .check import check_table, predictive
 from .diagnostics import Diagnostics
-from .joint_target import JointTarget, Sides
+from .joint_target import JointInputs, JointTarget, Sides
+from .patient_posterior import Reader
 from .problem import Problem
 from .sampler import Draws
 from .summary import QUANTILES
@@ -29,33 +32,35 @@ def of_patients(draws: Draws, sides: Sides) -> Draws:
     return draws._replace(z=sides.patients)
 
 
-def with_other_trial(tree: xr.DataTree, target: JointTarget, sides: Sides, seed: int) -> xr.DataTree:
-    """Return ``tree`` with what the joint fit estimates besides, in its posterior.
+def reader(target: JointTarget) -> Reader:
+    """Return what reads draws of a joint fit: as that of the patients alone, reported_NAME, between_trial_sd_NAME of those shared.
 
-    reported_NAME: value in the trial of the reported numbers; between_trial_sd_NAME and mean_of_trials_NAME of those shared.
+    reported_NAME is the value in the trial of the reported numbers.
     """
-    posterior = tree["posterior"].to_dataset()
+    theirs = target.estimated[1]
+    of_patients, units = reading(target.single)
+
+    def read(x, data: JointInputs):
+        sides = target.sides(x)
+        theta = natural(sides.reported, target.numbers.parameters)
+        found = of_patients(sides.patients, data) | {f"reported_{p.name}": theta[p.name] for p in theirs}
+        return found | {f"between_trial_sd_{n}": sides.tau[i] for i, n in enumerate(target.shared)}
+
+    units = units | {f"reported_{p.name}": p.unit for p in theirs}
+    return Reader.of(read, units | {f"between_trial_sd_{n}": "working scale" for n in target.shared})
+
+
+def with_means(posterior: xr.Dataset, target: JointTarget, sides: Sides, seed: int) -> xr.Dataset:
+    """Return ``posterior`` with mean_of_trials_NAME of shared parameters, drawn given the values in both trials."""
     mine, theirs = target.estimated
     rng = np.random.default_rng([seed, 19])
-    new = {
-        f"reported_{p.name}": (p.from_standard(sides.reported[..., i]), p.unit) for i, p in enumerate(theirs)
-    }  # fmt: skip
+    of_mine = np.asarray(target.single.prior_scaled(jnp.asarray(sides.patients)))
     for j, name in enumerate(target.shared):
         (k, p), (i, _) = (next((i, p) for i, p in enumerate(side) if p.name == name) for side in (mine, theirs))
         tau, z = sides.tau[..., j], rng.standard_normal(sides.tau.shape[:2])
-        mean = mean_of_trials(
-            np.asarray(target.single.prior_scaled(jnp.asarray(sides.patients)))[..., k],
-            sides.reported[..., i],
-            tau,
-            p.spread,
-            z,
-        )
-        new[f"between_trial_sd_{name}"] = tau, "working scale"
-        new[f"mean_of_trials_{name}"] = p.from_standard(mean), p.unit
-    for name, (x, unit) in new.items():
-        posterior[name] = (("chain", "draw"), np.asarray(x), {"unit": unit})
-    tree["posterior"] = xr.DataTree(posterior)
-    return tree
+        mean = mean_of_trials(of_mine[..., k], sides.reported[..., i], tau, p.spread, z)
+        posterior[f"mean_of_trials_{name}"] = (("chain", "draw"), np.asarray(p.from_standard(mean)), {"unit": p.unit})
+    return posterior
 
 
 def joint_table(tree: xr.DataTree, target: JointTarget, seed: int) -> pd.DataFrame:

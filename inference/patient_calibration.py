@@ -22,11 +22,14 @@ from mezikd.model.trial_design import ARMS, Design
 from rich.console import Console
 
 from .arrest_problem import WEEK, build, read_tables
+from .arrest_results import reader
 from .arrest_settings import ArrestFit
 from .arrest_start import find_arrest_start
 from .arrest_target import ArrestInputs, ArrestTarget
 from .calibration import RANKED, Fitted
+from .diagnostics import passes
 from .patient_output import diagnosed
+from .patient_posterior import Reader
 from .patient_start import Gradient, scale_of
 from .sampler import Draws, SamplerSettings
 from .side_by_side import SideBySide
@@ -123,20 +126,21 @@ class PatientCalibrator:
     gradient: Gradient
     sampler: SideBySide
     sampling: SamplerSettings
+    reader: Reader
 
     @classmethod
     def build(cls, plan: TrialPlan) -> "PatientCalibrator":
         """Compile; shapes are those of a first trial at the prior's centre.
 
-        As many draws as fit.toml asks for, none more to pass the gate: few of them are ranked.
+        Chains go on until the gate is passed, as fit.toml allows.
         """
-        sampling = replace(SamplerSettings(**plan.settings.sampler.model_dump(exclude={"method"})), more_draws=0)
+        sampling = SamplerSettings(**plan.settings.sampler.model_dump(exclude={"method"}))
         target, data = problem_of(plan, simulated(plan, np.zeros(len(free(plan.settings.declared))), -1))
         gradient = Gradient(target, data)
         gradient(np.zeros(target.dimensions))
         size, along = (target.dimensions, target.shared_size), target.in_single().log_densities
         sampler = SideBySide(target.log_densities, sampling.chains, *size, gradient.data, along)
-        return cls(plan, target, gradient, sampler, sampling)
+        return cls(plan, target, gradient, sampler, sampling, reader(target))
 
     def fit(self, index: int, truth: np.ndarray) -> PatientTrial:
         """Simulate and fit trial ``index`` with the truth at coordinates ``truth``; a pure function of both."""
@@ -148,20 +152,23 @@ class PatientCalibrator:
         start = find_arrest_start(target, data, gradient)
         sampling = replace(self.sampling, seed=self.sampling.seed + index)
         scale, inputs = scale_of(start, target.shared_size), jax.tree.map(jnp.asarray, start.data)
+
+        def posterior(z: np.ndarray) -> xr.Dataset:
+            return self.reader.posterior(z, inputs, [str(i) for i in range(target.patients)])
+
+        def enough(z: np.ndarray) -> bool:
+            return passes(posterior(z))
+
         with TemporaryDirectory() as work:
-            sampled = sample_side_by_side(self.sampler, sampling, scale, inputs, Path(work), Console(quiet=True))
-        z, names = sampled.draws.z, [p.name for p in parameters]
+            sampled = sample_side_by_side(
+                self.sampler, sampling, scale, inputs, Path(work), Console(quiet=True), enough=enough
+            )
+        d = diagnosed(posterior(sampled.draws.z), sampled, start.gradients)
 
         def values(x: np.ndarray) -> dict[str, np.ndarray]:
             return {p.name: np.asarray(p.from_standard(x[..., i])) for i, p in enumerate(parameters)}
 
-        def drawn(x: np.ndarray) -> dict[str, np.ndarray]:
-            return values(np.asarray(target.prior_scaled(x)))
-
-        every: dict[str, Any] = {n: (("chain", "draw"), x) for n, x in drawn(z).items()}
-        every["effects"] = (("chain", "draw", "effect"), z[..., len(names) :])
-        d = diagnosed(xr.Dataset(every), sampled, start.gradients)
-        chosen = drawn(evenly(sampled.draws, RANKED))
+        chosen = values(np.asarray(target.prior_scaled(evenly(sampled.draws, RANKED))))
         fitted = Fitted(chosen, float(sampled.draws.accept.mean()), d.divergences)
         told = {
             "counts": int(data.counts.there.sum()), "infections": int(data.ledger.infected.sum()),

@@ -7,10 +7,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from mezikd.model.dosing_events import Unsupported
 from rich.console import Console
 
 from . import patient_results as results
+from .diagnostics import passes
 from .errors import input_error
 from .files import load_pickle, save_pickle
 from .patient_output import diagnosed, publish_patient_fit
@@ -86,19 +88,28 @@ def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool
     with console.status("compiling the sampler"):
         sampler = future.result()
     console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
+    reader = results.reader(target)
+
+    def posterior(z: np.ndarray) -> xr.Dataset:
+        return reader.posterior(z, data, tables.ids)
+
+    def enough(z: np.ndarray) -> bool:
+        return passes(results.sampled(posterior(z)))
+
     if isinstance(sampler, SideBySide):
-        sampled = sample_side_by_side(sampler, s, scale_of(start, shared), data, work, console)
+        sampled = sample_side_by_side(sampler, s, scale_of(start, shared), data, work, console, enough=enough)
     else:
         geometry = Geometry(jnp.asarray(start.x), jnp.asarray(start.whiten), data)
-        sampled = sample(sampler, geometry, gradient, work, np.asarray, console)
+        sampled = sample(sampler, geometry, gradient, work, np.asarray, console, enough=enough)
     console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
-    tree = results.build_tree(target, data, tables, sampled.draws, folder, settings, time.perf_counter() - begin)
+    found, seconds = posterior(sampled.draws.z), time.perf_counter() - begin
+    tree = results.build_tree(target, data, tables, sampled.draws, found, folder, settings, seconds)
     parameters, loo = results.parameter_table(tree, target, start.shrinkage), results.left_out(tree)
     diagnostics = publish_patient_fit(
         out,
         begin,
         settings,
-        diagnosed(results.sampled(tree), sampled, int(start.gradients)),
+        diagnosed(results.sampled(found), sampled, int(start.gradients)),
         tree,
         tables,
         parameters,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import combinations
@@ -21,6 +22,7 @@ from scipy.stats import halfcauchy, halfnorm, lognorm, norm
 from .diagnostics import Diagnostics
 from .importance import TRUSTED
 from .patient_data import PatientData
+from .patient_posterior import Reader
 from .patient_settings import MEANING, UNITS, PatientFit
 from .patient_target import Inputs, PatientTarget
 from .posterior_file import FORMAT, device_name, versions
@@ -47,25 +49,11 @@ def attributes(settings: Any, table: Path, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def sampled(tree: xr.DataTree) -> xr.Dataset:
-    """Return the posterior without what is fixed: what the gate looks at."""
-    data = tree["posterior"].to_dataset()
-    return data.drop_vars([k for k in data if float(data[k].std()) == 0.0])
+def reader(target: PatientTarget) -> Reader:
+    """Return what reads draws of a fit: typical values, SDs, correlations, residual SDs, patients' own values as patient_NAME."""
+    settings = target.settings
 
-
-def build_tree(
-    target: PatientTarget,
-    data: Inputs,
-    tables: PatientData,
-    draws: Draws,
-    folder: Path,
-    settings: PatientFit,
-    seconds: float,
-) -> xr.DataTree:
-    """Return the DataTree of a fit: population, SDs, correlations, residual SDs, patients' parameters, predictions."""
-    k = len(target.effects)
-
-    def read(x):
+    def read(x, data: Inputs):
         shared = target.shared(x)
         eta, _ = target.etas(x, shared, data)
         out = {n: jnp.exp(v) for n, v in shared.log_typical.items() if n not in settings.given}
@@ -76,7 +64,32 @@ def build_tree(
             out |= {name: r[at] for name, at in correlation_names(target.effects).items()}
         out |= {f"error_{o}": shared.residual[o] for o in target.observables}
         own = target.patients_parameters(shared, eta, data)
-        return out, {n: own[n] for n in target.settings.parameters}, target.of_patients(shared, eta, data)
+        return out | {f"patient_{n}": own[n] for n in target.effects}
+
+    return Reader.of(read, defaultdict(lambda: "1", UNITS | {f"patient_{n}": UNITS[n] for n in target.effects}))
+
+
+def sampled(posterior: xr.Dataset) -> xr.Dataset:
+    """Return the posterior without what is fixed: what the gate looks at."""
+    return posterior.drop_vars([k for k in posterior if float(posterior[k].std()) == 0.0])
+
+
+def build_tree(
+    target: PatientTarget,
+    data: Inputs,
+    tables: PatientData,
+    draws: Draws,
+    posterior: xr.Dataset,
+    folder: Path,
+    settings: PatientFit,
+    seconds: float,
+) -> xr.DataTree:
+    """Return the DataTree of a fit: its ``posterior``, log-likelihood by patient, predictions."""
+    k = len(target.effects)
+
+    def pointwise(x):
+        shared = target.shared(x)
+        return target.of_patients(shared, target.etas(x, shared, data)[0], data)
 
     def predict(given):
         x, z = given
@@ -88,17 +101,8 @@ def build_tree(
 
     chains, length, _ = draws.z.shape
     flat = jnp.asarray(draws.z.reshape(chains * length, -1))
-    population, own, pointwise = jax.lax.map(jax.jit(read), flat)
-    coords = {"chain": np.arange(chains), "draw": np.arange(length), "patient": list(tables.ids)}
-
-    def by_chain(v):
-        return np.asarray(v).reshape(chains, length, *np.shape(v)[1:])
-
-    posterior = {n: (("chain", "draw"), by_chain(v), {"unit": UNITS.get(n, "1")}) for n, v in population.items()}
-    posterior |= {
-        f"patient_{n}": (("chain", "draw", "patient"), by_chain(v), {"unit": UNITS[n]})
-        for n, v in own.items() if n in target.effects
-    }  # fmt: skip
+    by_patient = np.asarray(jax.lax.map(jax.jit(pointwise), flat)).reshape(chains, length, -1)
+    coords = {c: posterior.coords[c] for c in ("chain", "draw", "patient")}
     every = max(1, chains * length // PREDICTED)
     rng = np.random.default_rng([settings.sampler.seed, 7])
     chosen = flat[::every]
@@ -124,10 +128,10 @@ def build_tree(
     pair = {k: coords[k] for k in ("chain", "draw")}
     tree = xr.DataTree.from_dict(
         {
-            "posterior": xr.Dataset(posterior, coords=coords),
+            "posterior": posterior,
             "unconstrained_posterior": xr.Dataset({"x": (("chain", "draw", "coordinate"), draws.z)}, coords=pair),
             "sample_stats": xr.Dataset({n: (("chain", "draw"), v) for n, v in stats.items()}, coords=pair),
-            "log_likelihood": xr.Dataset({"patients": (("chain", "draw", "patient"), by_chain(pointwise))}, coords=coords),
+            "log_likelihood": xr.Dataset({"patients": (("chain", "draw", "patient"), by_patient)}, coords=coords),
             "fitted": xr.Dataset(fitted, coords={"patient": list(tables.ids)}),
             "posterior_predictive": xr.Dataset(predictive, coords={"patient": list(tables.ids)}),
             "population_predictive": xr.Dataset(population_predictive, coords={"patient": list(tables.ids)}),
