@@ -12,6 +12,8 @@ OBSERVABLES = ("concentration", "anc")
 OBSERVATION_COLUMNS = ("patient", "id", "time", "observable", "value", "censored", "lloq", "source_row")
 EVENT_COLUMNS = ("patient", "id", "kind", "time", "event", "grade", "reason")
 EXPOSURE_COLUMNS = ("patient", "id", "start", "days", "planned_mg", "prescribed_mg", "taken_mg", "held")
+BY_RECORD = "exposure"
+"""Further column of the table of exposure, where the exposure of each record's dose is given."""
 EVENT_KINDS = ("infection", "progression", "death", "pfs", "end of treatment")
 
 
