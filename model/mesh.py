@@ -248,7 +248,9 @@ def mesh(
             starts = np.array([row[5] for row in rows])
             for k, t in zip(section.at, section.times, strict=True):
                 at = starts[number[k]] + (t - steps[k].start)
-                j = number[k] + max(int(np.searchsorted(starts[number[k] : number[k + 1]], at, side="left")) - 1, 0)
+                # The sum of the lengths may fall short of the time by rounding: not beyond the step that ends there.
+                mine = starts[number[k] : number[k + 1]]
+                j = number[k] + max(int(np.searchsorted(mine, at - NOTHING, side="left")) - 1, 0)
                 within.append((j, at - starts[j], begin))
             of_steady += [(number[k], d.amount, d.duration, d.interval, d.to_central) for k, d in section.steady]
         columns.append(np.array(rows))
