@@ -107,8 +107,11 @@ class Table:
         return self.number[name].to_numpy(float) if name in self.number else np.full(len(self), np.nan)
 
 
-def read_cells(mistakes: Mistakes, name: str, path: Path) -> Table | None:
-    """Return a table, or None where a column is missing; add what is wrong with its columns and cells."""
+def read_cells(mistakes: Mistakes, name: str, path: Path, more: tuple[str, ...] = ()) -> Table | None:
+    """Return a table, or None where a column is missing; add what is wrong with its columns and cells.
+
+    ``more``: columns of numbers that are read where they are, besides OPTIONAL.
+    """
     raw = read_raw(path)
     missing = [c for c in (*WORDS[name], *NUMBERS[name]) if c not in raw.frame]
     for column in missing:
@@ -129,7 +132,7 @@ def read_cells(mistakes: Mistakes, name: str, path: Path) -> Table | None:
         sound &= ~blank
         mistakes.add(raw, blank, column, "value {value}", "fill it in", patient=subject, allowed="any text")
     columns = {}
-    for column in (*NUMBERS[name], *(c for c in OPTIONAL[name] if c in raw.frame)):
+    for column in (*NUMBERS[name], *(c for c in (*OPTIONAL[name], *more) if c in raw.frame)):
         values, bad = numbers(raw, column)
         columns[column] = values
         mistakes.add(

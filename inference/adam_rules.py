@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from .adam_columns import Table
+from .errors import shown
 from .nonmem_rules import CELLS_REMEDY
 from .patient_mistakes import Mistakes
 from .patient_units import DAYS, LARGEST_COUNT, count_unit, days_of, in_brackets
@@ -107,6 +108,20 @@ def doses(mistakes: Mistakes, tables: dict[str, Table], drug: str) -> None:
     without = treated & ~dosed & ~np.isin(sl.subject, ex.subject[~ex.sound]) & np.isin(group, group[dosed])
     mistakes.add(sl.raw, without & sl.sound, "USUBJID", "value {value} is treated, and adex has no dose of the drug",
                  "add the doses to adex, or give SAFFL N", patient=sl.subject)  # fmt: skip
+
+
+def exposures(mistakes: Mistakes, tables: dict[str, Table], drug: str, column: str) -> None:
+    """Exposures are by patient (adsl) or by record of doses (adex), not both; a record with a dose has one above 0."""
+    ex = tables.get("adex")
+    if ex is None or not ex.has(column):
+        return
+    if tables["adsl"].has(column):
+        mistakes.one(ex.raw, "has the column of exposures, and so has adsl: which one counts is not clear",
+                     "delete or rename one: that of adsl is one exposure a patient, that of adex is of the dose of each record", column=column)  # fmt: skip
+    dosed = of_drug(ex, drug) & ex.sound & (ex.column("EXDOSE") > 0.0)
+    mistakes.add(ex.raw, dosed & ~(ex.column(column) > 0.0), column, lambda i: f"value {shown(ex.raw.cell(i, column))} of a dose of {ex.column('EXDOSE')[i]:g} mg",
+                 "complete it, or leave the patient out: an exposure that is given is not estimated for anybody", patient=ex.subject,
+                 allowed="above 0 for every record with a dose")  # fmt: skip
 
 
 def counts(mistakes: Mistakes, tables: dict[str, Table]) -> None:

@@ -8,9 +8,10 @@ import pandas as pd
 from mezikd.model.dosing_events import CENTRAL, DEPOT, DOSE, OBSERVATION
 
 from .adam_columns import Table, read_cells
-from .adam_rules import PARAMETERS, STATES, check_tables, first_severe, is_count, of_drug, time_unit
+from .adam_rules import PARAMETERS, STATES, check_tables, exposures, first_severe, is_count, of_drug, time_unit
 from .patient_covariates import covariates
 from .patient_data import (
+    BY_RECORD,
     EVENT_COLUMNS,
     EXPOSURE_COLUMNS,
     HOURS_PER_DAY,
@@ -21,17 +22,20 @@ from .patient_data import (
 )
 from .patient_mistakes import Mistakes
 from .patient_units import DAYS, days_of
-from .table_columns import ADSL
+from .table_columns import ADEX, ADSL
 
 DRUG = "MEZIGDOMIDE"
 BASELINE = ("ARM", "ARMCD", "TRT01P", "REGION", "BNEUT")
 """Of the columns that `mezikd simulate` writes into adsl, those known before treatment."""
 NOT_COVARIATES = frozenset(c.name for c in ADSL) - frozenset(BASELINE)
+NOT_EXPOSURES = frozenset(c.name for c in ADEX)
 DATED = ("DT", "DTM", "DTC", "TM", "DY")
 """Endings of columns of dates, times and study days."""
 
 
-def read_adam(paths: Mapping[str, Path], positive: Sequence[str] = (), drug: str = DRUG) -> PatientData:
+def read_adam(
+    paths: Mapping[str, Path], positive: Sequence[str] = (), drug: str = DRUG, exposure: str | None = None
+) -> PatientData:
     """Return the patients of ADaM-like tables, in the order of adsl; study day 1 is t = 0.
 
     A count of day d is at t = d - 1 days and stands before the dose of that day. A record of adex becomes one dose row, with
@@ -42,19 +46,24 @@ def read_adam(paths: Mapping[str, Path], positive: Sequence[str] = (), drug: str
     paths: files by table name (adam_files.find_tables).
     positive: covariates that must be above 0.
     drug: EXTRT whose doses are read.
+    exposure: column of exposures, of adsl (a covariate like the others) or of adex: of the dose of each record; then BY_RECORD of
+        the table of exposure, where it is no other column of adex.
 
     Raises
     ------
     InputError: everything that is wrong with the tables, a line each, at most 20.
     """
+    exposure = None if exposure in NOT_EXPOSURES else exposure
     mistakes, tables = Mistakes(), {}
     for name, path in paths.items():
-        table = read_cells(mistakes, name, path)
+        table = read_cells(mistakes, name, path, (exposure,) if name == "adex" and exposure else ())
         if table is not None:
             tables[name] = table
     if len(tables) < len(paths):
         mistakes.raise_if_any()
     check_tables(mistakes, tables, drug)
+    if exposure is not None:
+        exposures(mistakes, tables, drug, exposure)
     sl = tables["adsl"]
     index = np.arange(len(sl))
     named = [c for c in sl.raw.frame.columns if c not in NOT_COVARIATES and (c in BASELINE or not c.endswith(DATED))]
@@ -68,17 +77,17 @@ def read_adam(paths: Mapping[str, Path], positive: Sequence[str] = (), drug: str
     ids = tuple(sl.subject.tolist())
     number = pd.Series(index, index=sl.subject)
     notes: list[str] = []
-    exposure = _exposure(tables.get("adex"), number, drug, notes)
+    doses = _exposure(tables.get("adex"), number, drug, exposure, notes)
     counts = _counts(tables.get("adlb"), number, notes)
-    observations, records = _records(ids, counts, exposure)
+    observations, records = _records(ids, counts, doses)
     events = _events(tables, number, notes)
     truth = [c for c in ("NEUT0", "EXPOSURE", "MATURATN", "INTENSTY", "PRGFRLTY") if sl.has(c)]
     if truth:
         notes.append(f"adsl: {', '.join(truth)} are individual parameters of a simulation, not covariates")
-    return PatientData(ids, records, observations, events, table, exposure, tuple(notes))
+    return PatientData(ids, records, observations, events, table, doses, tuple(notes))
 
 
-def _exposure(ex: Table | None, number: pd.Series, drug: str, notes: list[str]) -> pd.DataFrame:
+def _exposure(ex: Table | None, number: pd.Series, drug: str, column: str | None, notes: list[str]) -> pd.DataFrame:
     if ex is None or not of_drug(ex, drug).any():
         return empty(EXPOSURE_COLUMNS)
     mine = of_drug(ex, drug)
@@ -93,6 +102,8 @@ def _exposure(ex: Table | None, number: pd.Series, drug: str, notes: list[str]) 
             "prescribed_mg": ex.column("LVLDOSE")[mine], "taken_mg": taken,
         }
     )  # fmt: skip
+    if column is not None and ex.has(column):
+        out[BY_RECORD] = ex.column(column)[mine]
     prescribed = out["prescribed_mg"].fillna(out["taken_mg"])
     return out.assign(held=(prescribed == 0.0).to_numpy(bool)).sort_values(
         ["patient", "start"], kind="stable", ignore_index=True

@@ -116,7 +116,7 @@ def run_arrest_fit(folder: Path, out: Path, settings: ArrestFit, restart: bool) 
         tables,
         parameters,
         {"patients": results.patient_table(tree), "loo": loo},
-        lambda d: results.summary_text(settings, data, d, parameters, loo),
+        lambda d: results.summary_text(settings, tables, data, d, parameters, loo),
         event_table(target, data, tables, sampled.draws),
     )
     console.print(f"gate: {diagnostics.gate} {diagnostics.failed}".rstrip())

@@ -20,11 +20,11 @@ from mezikd.model.regimen import DAYS_PER_MONTH
 from mezikd.model.structures import STRUCTURES
 from scipy.stats import norm
 
-from .arrest_problem import BEYOND, WEEK, build, event
+from .arrest_problem import BEYOND, WEEK, build, daily_doses, event
 from .arrest_settings import ArrestFit
-from .arrest_target import ArrestInputs, ArrestTarget, Lanes
+from .arrest_target import GIVEN, ArrestInputs, ArrestTarget, Lanes
 from .errors import input_error
-from .patient_data import PatientData
+from .patient_data import BY_RECORD, PatientData
 from .patient_regimen import NO_DOSE, THRESHOLDS, Forecast, Predicted, Proposal, dose_name, is_on
 from .scenario_settings import DOSE, HIGHEST_DOSE_MG
 
@@ -49,8 +49,9 @@ def predict_arrest(
         raise input_error("--patient", f"{p.patient} died on day {death[i]:.0f}", "name a patient that is alive")
     _, ended = event(tables, "end of treatment")
     given = inputs.ledger.dose[..., i].ravel()
-    taken = np.flatnonzero(given)
-    dose = float(given[taken[-1]]) if p.dose is None and len(taken) else p.dose
+    taken = daily_doses(tables, len(given))[:, i]
+    taken = taken[taken > 0.0]
+    dose = float(taken[-1]) if p.dose is None and len(taken) else p.dose
     if dose is None:
         raise input_error("--dose", f"missing, and patient {p.patient} took no dose", "give --dose")
     if dose > HIGHEST_DOSE_MG:
@@ -66,7 +67,7 @@ def predict_arrest(
     future = dose * p.rdi * is_on(p, np.arange(WEEK * weeks) - now)
     stop = float(inputs.ledger.stop[i]) if ended[i] > 0 else float(now)
     infected, progressed = inputs.ledger.infected[i] > 0, inputs.ledger.progressed[i] > 0
-    new = not len(taken) or not np.isclose(given[taken], dose * p.rdi).any()
+    new = not len(taken) or not np.isclose(taken, dose * p.rdi).any()
     program, fatal_share = _program(ArrestTarget(settings, 1), tree, inputs, i, weeks, now, p.months, draws)
     forecasts = []
     for name, mg, end, unknown in (
@@ -92,6 +93,11 @@ def predict_arrest(
         f"Given that no severe infection, progression or death came before day {now}. Progression-free: alive and without "
         "progression.",
     ]
+    if BY_RECORD in tables.exposure and settings.exposure is not None and len(taken):
+        mean = np.exp(inputs.covariates[GIVEN][i]) * settings.exposure.reference
+        notes.append(
+            f"Doses that were taken have the exposure of their record, those to come the patient's mean exposure of 1 mg: {mean:.4g}."
+        )
     if infected:
         notes.append(
             "The patient has had a severe infection: the model knows the first one only, so none is predicted."

@@ -9,10 +9,11 @@ from mezikd.model.parameters import REGIONS
 from mezikd.model.population import Information
 from mezikd.model.progression import MONTH_DAYS
 
-from .arrest_settings import REGIONAL, ArrestFit, Prior
+from .arrest_settings import REGIONAL, ArrestFit
 from .arrest_target import GIVEN, ArrestInputs, ArrestTarget
 from .covariate_columns import check_covariates, multiplied
 from .errors import input_error
+from .given_exposures import given_exposures
 from .patient_data import HOURS_PER_DAY, PatientData
 from .patient_tables import read_patients
 
@@ -21,8 +22,6 @@ BEYOND = 1e6
 SAME = 1e-3
 """Days between two times that are one."""
 WEEK = 7
-FAR = 20.0
-"""Times the reference: a median exposure beyond is likely to be in another unit."""
 
 
 def read_tables(folder: Path, settings: ArrestFit) -> PatientData:
@@ -35,7 +34,8 @@ def read_tables(folder: Path, settings: ArrestFit) -> PatientData:
     path = folder / settings.tables.file
     if path.exists() and not path.is_dir():
         raise input_error(path, "is no folder", "name the folder of adsl, adex, adlb, adtte")
-    tables = read_patients(path)
+    given = settings.exposure
+    tables = read_patients(path, exposure=None if given is None else given.column)
     kinds = set(tables.events["kind"])
     for key, kind in (("infection", "infection"), ("progression", "progression"), ("death", "death")):
         if getattr(settings.model, key) and kind not in kinds:
@@ -54,9 +54,14 @@ def event(tables: PatientData, kind: str) -> tuple[np.ndarray, np.ndarray]:
     return time, seen
 
 
-def _doses(tables: PatientData, days: int) -> np.ndarray:
-    """Return mg a day, ``days patients``."""
-    x = tables.exposure
+def daily_doses(tables: PatientData, days: int, counted: np.ndarray | float = 1.0) -> np.ndarray:
+    """Return mg a day, ``days patients``.
+
+    Parameters
+    ----------
+    counted: what each record's mg is multiplied by, ``records`` of tables.exposure.
+    """
+    x = tables.exposure.assign(taken_mg=tables.exposure["taken_mg"].astype(float) * counted)
     out = np.zeros((days, len(tables.ids)))
     length = x["days"].to_numpy(int)
     day = (
@@ -116,46 +121,10 @@ def _regions(folder: Path, settings: ArrestFit, tables: PatientData) -> np.ndarr
     return np.array(found)
 
 
-def _covariates(folder: Path, settings: ArrestFit, tables: PatientData, dosed: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what coefficients of covariates multiply, by their name, and the log of exposures that are given."""
+def _covariates(folder: Path, settings: ArrestFit, tables: PatientData) -> dict[str, np.ndarray]:
+    """Return what coefficients of covariates multiply, by their name."""
     check_covariates(folder, settings.parameters, tables)
-    found = {t.coefficient(n): multiplied(t, tables) for n, p in settings.parameters.items() for t in p.terms}
-    if settings.exposure is not None:
-        found[GIVEN] = _given_exposure(folder, settings.exposure, tables, dosed)
-    return found
-
-
-def _given_exposure(folder: Path, given: Prior, tables: PatientData, dosed: np.ndarray) -> np.ndarray:
-    """Return the log of each patient's exposure to 1 mg over the reference; 0 for patients who take no dose.
-
-    Raises
-    ------
-    InputError: a column that is not there, a patient with a dose and without an exposure, or a reference in another unit.
-    """
-    path, columns, known = folder / "fit.toml", (given.column, given.dose), tables.covariates
-    values = []
-    for column in (c for c in columns if c is not None):
-        if column not in known or known[column].dtype.kind != "f":
-            raise input_error(
-                path, f"column '{column}' of exposure cannot be used", "name a column of numbers",
-                allowed=", ".join(str(c) for c in known if known[c].dtype.kind == "f") or "none in the table",
-            )  # fmt: skip
-        x = known.loc[list(tables.ids), column].to_numpy(float)
-        if (bad := np.flatnonzero(dosed & ~(x > 0.0))).size:
-            patient, value = tables.ids[bad[0]], x[bad[0]]
-            problem = f"column '{column}' of exposure: patient {patient} takes doses and has {'no value' if np.isnan(value) else f'{value:g}'}"
-            remedy = "complete it, or leave the patient out: an exposure that is given is not estimated for anybody"
-            raise input_error(path, problem, remedy, allowed="above 0 for every patient with a dose")
-        values.append(np.where(dosed, x, 1.0))
-    of_dose = values[1] if given.dose is not None else 1.0
-    relative = np.where(dosed, values[0] / of_dose / (given.reference or 1.0), 1.0)
-    if dosed.any() and not 1.0 / FAR <= np.median(relative[dosed]) <= FAR:
-        problem = (
-            f"exposure: the median of column '{given.column}' is {np.median(relative[dosed]):.3g} times the reference"
-        )
-        remedy = "give as reference the typical exposure of a dose of 1 mg, in the unit of the column"
-        raise input_error(path, problem, remedy, allowed=f"{1.0 / FAR:g} to {FAR:g}")
-    return np.log(relative)
+    return {t.coefficient(n): multiplied(t, tables) for n, p in settings.parameters.items() for t in p.terms}
 
 
 def build(folder: Path, settings: ArrestFit, tables: PatientData) -> tuple[ArrestTarget, ArrestInputs]:
@@ -172,14 +141,17 @@ def build(folder: Path, settings: ArrestFit, tables: PatientData) -> tuple[Arres
     stop, ended = event(tables, "end of treatment")
     last = max(counts.day.max() + 1, infection.max(), progression.max())
     weeks = int(last // WEEK) + 1
-    dose = _doses(tables, WEEK * weeks)
+    drug = np.zeros(n)
+    drug[tables.exposure["patient"].unique().astype(int)] = 1.0
+    covariates, counted = _covariates(folder, settings, tables), 1.0
+    if settings.exposure is not None:
+        covariates[GIVEN], counted = given_exposures(folder, settings.exposure, tables, drug > 0.0)
+    dose = daily_doses(tables, WEEK * weeks, counted)
     ledger = Ledger(
         dose.reshape(weeks, WEEK, n), np.where(ended > 0, stop, BEYOND), infection, infected, progression, progressed
     )
-    drug = np.zeros(n)
-    drug[tables.exposure["patient"].unique().astype(int)] = 1.0
     inputs = ArrestInputs(
         ledger, counts, _regions(folder, settings, tables), drug, _deaths(ledger, *event(tables, "death")),
-        Information(np.zeros((n, k, k)), np.zeros((n, k))), _covariates(folder, settings, tables, drug > 0.0),
+        Information(np.zeros((n, k, k)), np.zeros((n, k))), covariates,
     )  # fmt: skip
     return ArrestTarget(settings, n, tuple(np.flatnonzero(drug == 0.0).tolist())), inputs

@@ -18,7 +18,7 @@ from .arrest_settings import ArrestFit
 from .arrest_target import ROOT, ArrestInputs, ArrestTarget, Lanes
 from .diagnostics import Diagnostics
 from .importance import TRUSTED
-from .patient_data import PatientData
+from .patient_data import BY_RECORD, PatientData
 from .patient_posterior import Reader
 from .patient_results import PREDICTED, attributes, correlation_names
 from .sampler import Draws
@@ -159,7 +159,12 @@ def patient_table(tree: xr.DataTree) -> pd.DataFrame:
 
 
 def summary_text(
-    settings: ArrestFit, data: ArrestInputs, d: Diagnostics, parameters: pd.DataFrame, loo: pd.DataFrame
+    settings: ArrestFit,
+    tables: PatientData,
+    data: ArrestInputs,
+    d: Diagnostics,
+    parameters: pd.DataFrame,
+    loo: pd.DataFrame,
 ) -> str:
     """Return summary.md."""
     s, ledger, deaths = settings.study, data.ledger, data.deaths
@@ -169,6 +174,7 @@ def summary_text(
     given, notes = settings.exposure, []
     if given is not None:
         each = f" of each patient's dose in {given.dose}" if given.dose else " of a dose of 1 mg"
+        each = " of the dose of each record of adex" if BY_RECORD in tables.exposure else each
         notes.append(f"Exposure is given, not estimated: column {given.column},{each}, over {given.reference:g}.")
     if acts := [f"{n} ({', '.join(p.covariates)})" for n, p in settings.parameters.items() if p.covariates]:
         notes.append(f"Covariates: {'; '.join(acts)}.")

@@ -63,7 +63,9 @@ class Prior(WithCovariates):
     centre: float | None = Field(default=None, description="prior median, in the parameter's unit: a number")
     spread: float | None = number(0.0, 10.0, "prior SD on the working scale; 0 fixes the parameter", None)  # type: ignore[arg-type]
     column: OneLine | None = Field(
-        default=None, min_length=1, description="column of patients' exposures (AUC, or average concentration): a name"
+        default=None,
+        min_length=1,
+        description="column of exposures (AUC, or average concentration), of adsl by patient or of adex by record: a name",
     )
     reference: float | None = Field(
         default=None, gt=0, description="exposure of a dose of 1 mg that counts as 1: a number above 0"
@@ -71,7 +73,7 @@ class Prior(WithCovariates):
     dose: OneLine | None = Field(
         default=None,
         min_length=1,
-        description="column of the dose, mg, that each exposure is of: a name (none: all are of 1 mg)",
+        description="column of adsl with the dose, mg, that each exposure is of: a name (none: all are of 1 mg)",
     )
 
     @model_validator(mode="after")

@@ -61,6 +61,12 @@ def tables(
         str | None,
         typer.Option(help="Covariates that must be above 0, such as AGE,ALB; usual names of sizes are known."),
     ] = None,
+    exposure: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of exposures that change in time (of a NONMEM-style table, or of adex), such as CAVG."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for what was understood, as CSV; new or empty [default: write nothing].")
     ] = None,
@@ -85,7 +91,7 @@ def tables(
         from .patient_summary import summary, write_tables
         from .patient_tables import read_patients
 
-        data = read_patients(path, codes, time_unit, undosed, sizes)
+        data = read_patients(path, codes, time_unit, undosed, sizes, exposure)
         for line in summary(data):
             typer.echo(printable(line))
         if out is not None:

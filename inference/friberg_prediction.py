@@ -2,13 +2,17 @@
 
 The patient's own dosing records are continued by the proposed doses, and the mesh and the course of the likelihood
 (within_day.py) are followed at the draws of the patient's own parameters. Counts are read once a day.
+
+Where exposures are given instead of PK, those to come are in proportion to dose: dose x the patient's mean exposure of a unit of
+AMT, for an interval after each dose, and 0 in intervals without one.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import xarray as xr
-from mezikd.model.dosing_events import DOSE, OBSERVATION, Records, doses
+from mezikd.model.dosing_events import DOSE, OBSERVATION, OTHER, Dose, Records, doses
 from mezikd.model.population import Information
 from mezikd.model.regimen import DAYS_PER_MONTH
 from scipy.stats import norm
@@ -34,7 +38,8 @@ def predict_friberg(
 
     Raises
     ------
-    InputError: no counts were fitted, the patient has no dose, its times go back, or a dose out of range.
+    InputError: no counts were fitted, the patient has no dose (or no exposure at its doses, where exposures are given), its times
+    go back, or a dose out of range.
     """
     i = tables.ids.index(p.patient)
     r = tables.records[i]
@@ -44,7 +49,12 @@ def predict_friberg(
     given = doses(r)
     if not given or np.any(np.diff(r.time) < 0):
         why = "has times that go back" if given else "has no dose"
-        raise input_error("--patient", f"{p.patient} {why}", "name another patient")
+        remedy = "name another patient"
+        if not given and settings.model.exposure is not None:
+            remedy += (
+                f", or fit with its doses in the table: {settings.model.exposure} of further ones follows from them"
+            )
+        raise input_error("--patient", f"{p.patient} {why}", remedy)
     last = max(given, key=lambda d: d.time)
     largest = max(float(np.max(x.amt, initial=0.0)) for x in tables.records)
     dose = last.amount if p.dose is None else p.dose
@@ -58,13 +68,32 @@ def predict_friberg(
     now = max(float(tables.follow_up()[i]) * HOURS_PER_DAY, last.time)
     begin = max(now, last.time + interval)
     end = now + HOURS_PER_DAY * DAYS_PER_MONTH * p.months
-    due = np.arange(begin, end, interval)
-    due = due[is_on(p, (due - begin) // HOURS_PER_DAY)]
+    slots = np.arange(begin, end, interval)
+    on = is_on(p, (slots - begin) // HOURS_PER_DAY)
     grid = np.concatenate([np.arange(float(r.time[0]), now, HOURS_PER_DAY), np.arange(now, end + 1e-6, HOURS_PER_DAY)])
     every = "" if interval == HOURS_PER_DAY else f" every {interval:g} h"
     new = not np.isclose([d.amount for d in given], dose * p.rdi).any()
     own, sd = _parameters(tree, tables, settings, i, draws)
-    both = [continued(r, at, dose * p.rdi, grid, last.duration, int(r.cmt[last.row])) for at in (due, due[:0])]
+    notes = (
+        f"Doses every {interval:g} h, as the patient's last two, times RDI, from day {begin / HOURS_PER_DAY:.1f} on; "
+        "low counts hold or reduce nothing here.",
+        "This model has no infection and no progression: nothing is predicted of them.",
+    )
+    if r.level is None:
+        due = slots[on]
+        both = [continued(r, at, dose * p.rdi, grid, last.duration, int(r.cmt[last.row])) for at in (due, due[:0])]
+    else:
+        unit = exposure_of_a_unit(r, given)
+        if unit == 0.0:
+            raise input_error(
+                "--patient", f"{p.patient} has {settings.model.exposure} 0 at its doses: that of further ones is not known",
+                "name another patient, or fit with a table that has it in their rows",
+            )  # fmt: skip
+        both = [driven_on(r, slots, level, grid) for level in (dose * p.rdi * unit * on, 0.0 * on)]
+        notes += (
+            f"Exposure ({settings.model.exposure}) to come is in proportion to dose: {unit:.4g} a unit of AMT, this patient's mean at its "
+            f"doses, for {interval:g} h after each dose, and 0 in intervals without one; it neither builds up nor washes out.",
+        )
     courses = _courses(settings, tables, both, own, len(draws))
     names = dose_name(p, dose, "(unit of AMT)", every), NO_DOSE
     forecasts = []
@@ -77,11 +106,6 @@ def predict_friberg(
             count, below = anc + scale * z, {t: norm.cdf((t - anc) / scale) for t in THRESHOLDS}
         forecasts.append(Forecast(name, grid / HOURS_PER_DAY, anc, below, count, unknown))
     mine = o[(o["patient"] == i) & (o["observable"] == "anc")]
-    notes = (
-        f"Doses every {interval:g} h, as the patient's last two, times RDI, from day {begin / HOURS_PER_DAY:.1f} on; "
-        "low counts hold or reduce nothing here.",
-        "This model has no infection and no progression: nothing is predicted of them.",
-    )
     seen = np.stack([np.asarray(mine[name], float) for name in ("time", "value")]) / [[HOURS_PER_DAY], [1.0]]
     followed = float(tables.follow_up().max())
     return Predicted(p, now / HOURS_PER_DAY, followed, tuple(forecasts), seen, "unit of AMT", notes)
@@ -93,7 +117,7 @@ def continued(r: Records, times: np.ndarray, dose: float, grid: np.ndarray, dura
     At equal times an observation comes before a dose.
     """
     kept = np.flatnonzero(np.asarray(r.evid) != OBSERVATION)
-    old = {c: np.asarray(getattr(r, c), float)[kept] for c in r.__dataclass_fields__}
+    old = {c: np.asarray(getattr(r, c), float)[kept] for c in r.__dataclass_fields__ if c != "level"}
     m, g = len(times), len(grid)
     new = {
         "time": np.concatenate([grid, times]), "evid": np.repeat([float(OBSERVATION), float(DOSE)], [g, m]),
@@ -103,6 +127,26 @@ def continued(r: Records, times: np.ndarray, dose: float, grid: np.ndarray, dura
     whole = {c: np.concatenate([new.get(c, np.zeros(g + m))[:g], v, new.get(c, np.zeros(g + m))[g:]]) for c, v in old.items()}  # fmt: skip
     order = np.argsort(whole["time"], kind="stable")
     return Records(**{c: v[order] for c, v in whole.items()})
+
+
+def exposure_of_a_unit(r: Records, given: list[Dose]) -> float:
+    """Return the exposures that stand at the times of the doses ``given``, over their amounts: the mean of a unit of AMT.
+
+    Doses with exposure 0 tell nothing; 0 where there is no other.
+    """
+    assert r.level is not None
+    level = r.level[np.searchsorted(r.time, [d.time for d in given], side="right") - 1]
+    amount = np.array([d.amount for d in given])[level > 0.0]
+    return float(level.sum() / amount.sum()) if len(amount) else 0.0
+
+
+def driven_on(r: Records, times: np.ndarray, level: np.ndarray, grid: np.ndarray) -> Records:
+    """Return the exposures of ``r``, further ones from ``times`` on, and an observation at each time of ``grid``."""
+    time = np.concatenate([r.time, grid, times])
+    evid = np.repeat([OTHER, OBSERVATION, OTHER], [len(r.time), len(grid), len(times)])
+    order, zero = np.argsort(time, kind="stable"), np.zeros(len(time))
+    known = pd.Series(np.concatenate([np.asarray(r.level), np.full(len(grid), np.nan), level])[order])
+    return Records(time[order], evid[order], zero, zero, zero, zero, zero, zero, known.ffill().to_numpy())
 
 
 def _parameters(

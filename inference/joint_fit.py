@@ -73,7 +73,7 @@ def run_joint_fit(folder: Path, out: Path, settings: ArrestFit, joint: Joint, re
     table, check = joint_results.joint_table(tree, target, seed), joint_results.numbers_table(other, sides, seed)
 
     def summary(d) -> str:
-        own = arrest_results.summary_text(settings, patients, d, parameters, loo)
+        own = arrest_results.summary_text(settings, tables, patients, d, parameters, loo)
         return own + joint_results.joint_text(other, table, check, d)
 
     diagnostics = publish_patient_fit(

@@ -10,6 +10,7 @@ from mezikd.model.dosing_events import DEPOT, DOSE, OBSERVATION, OTHER
 
 from .errors import nearest_first
 from .nonmem_columns import KNOWN, NUMBERS, REFUSED, REQUIRED, SCHEMA, UNITS, check_cells
+from .nonmem_exposures import carried, check_column
 from .nonmem_rules import Options, Rows, check_rows
 from .patient_covariates import covariates
 from .patient_data import EVENT_COLUMNS, EXPOSURE_COLUMNS, HOURS_PER_DAY, PatientData, empty, split_records
@@ -29,6 +30,7 @@ def read_nonmem(
     time_unit: str = "h",
     undosed: bool = False,
     positive: Sequence[str] = (),
+    exposure: str | None = None,
 ) -> PatientData:
     """Return the patients of a NONMEM-style table; `.` and blank are missing, row order decides at equal TIME.
 
@@ -41,6 +43,7 @@ def read_nonmem(
         only if it names that one.
     time_unit: of TIME, II and RATE: h or d.
     undosed: patients without a dose are controls, not a mistake.
+    exposure: column of exposures, which change in time (nonmem_exposures.carried); then patients need no dose.
     positive: covariates that must be above 0, besides those with a usual name of a size (patient_covariates.POSITIVE).
 
     Raises
@@ -49,6 +52,8 @@ def read_nonmem(
     """
     raw, mistakes = read_raw(path), Mistakes()
     _check_header(mistakes, raw)
+    if exposure is not None:
+        check_column(mistakes, raw, exposure)
     mistakes.raise_if_any()
     ids, t, sound = _cells(mistakes, raw)
     if dvid is None:
@@ -60,12 +65,18 @@ def read_nonmem(
     rows = _rows(raw, ids, t, sound, dvid or {})
     if dvid is not None:
         unit = next((u for u in UNITS if u in raw.frame), None)
-        check_rows(mistakes, rows, Options(dvid, undosed), None if unit is None else (unit, texts(raw, unit)))
-    extra = [c for c in raw.frame.columns if c not in KNOWN and c not in UNITS]
+        check_rows(
+            mistakes,
+            rows,
+            Options(dvid, undosed or exposure is not None),
+            None if unit is None else (unit, texts(raw, unit)),
+        )
+    level = None if exposure is None else carried(mistakes, rows, exposure)
+    extra = [c for c in raw.frame.columns if c not in KNOWN and c not in UNITS and c != exposure]
     names = tuple(dict.fromkeys(ids[rows.patient >= 0].tolist()))
     table = covariates(mistakes, raw, extra, rows.patient, ids, names, positive)
     mistakes.raise_if_any()
-    return _data(raw, rows, t, names, table, time_unit)
+    return _data(raw, rows, t, names, table, time_unit, level)
 
 
 def _check_header(mistakes: Mistakes, raw: RawTable) -> None:
@@ -155,13 +166,20 @@ def _rows(raw: RawTable, ids: np.ndarray, t: pd.DataFrame, sound: np.ndarray, dv
 
 
 def _data(
-    raw: RawTable, r: Rows, t: pd.DataFrame, names: tuple[str, ...], table: pd.DataFrame, time_unit: str
+    raw: RawTable,
+    r: Rows,
+    t: pd.DataFrame,
+    names: tuple[str, ...],
+    table: pd.DataFrame,
+    time_unit: str,
+    level: np.ndarray | None,
 ) -> PatientData:
     hours = HOURS[time_unit]
+    given = {} if level is None else {"level": level}
     unvalued = (r.evid == OBSERVATION) & ~r.observed
     records = split_records(
         r.patient, len(names), time=r.time * hours, evid=np.where(unvalued, OTHER, r.evid), cmt=r.cmt, amt=r.amt,
-        rate=r.rate / hours, ii=r.ii * hours, addl=r.addl.astype(int), ss=r.ss.astype(int),
+        rate=r.rate / hours, ii=r.ii * hours, addl=r.addl.astype(int), ss=r.ss.astype(int), **given,
     )  # fmt: skip
     o = r.observed
     censored = r.cens[o] == 1

@@ -17,6 +17,10 @@ MEANT = {
     **dict.fromkeys(("TAD", "NTIME", "NTPD", "ATIME", "TAFD", "NOMTIME"), "a time that is not read; delete it"),
     **dict.fromkeys(("OCC", "VISIT", "PERIOD", "CYCLE"), "an occasion, which is not read; delete it"),
     **dict.fromkeys(("LDV", "LNDV", "LOGDV"), "DV on the log scale, which is not read; delete it"),
+    **dict.fromkeys(
+        ("CAVG", "CAV", "CONC", "CP", "CPRED", "IPRED", "AUC", "AUCTAU"),
+        "an exposure (`model.exposure` in fit.toml, --exposure here)",
+    ),
     **dict.fromkeys(("DUR", "TINF"), "RATE (amount over duration)"),
 }
 """What a column that changes within a patient may be, by name."""

@@ -12,6 +12,8 @@ OBSERVABLES = ("concentration", "anc")
 OBSERVATION_COLUMNS = ("patient", "id", "time", "observable", "value", "censored", "lloq", "source_row")
 EVENT_COLUMNS = ("patient", "id", "kind", "time", "event", "grade", "reason")
 EXPOSURE_COLUMNS = ("patient", "id", "start", "days", "planned_mg", "prescribed_mg", "taken_mg", "held")
+BY_RECORD = "exposure"
+"""Further column of the table of exposure, where the exposure of each record's dose is given."""
 EVENT_KINDS = ("infection", "progression", "death", "pfs", "end of treatment")
 
 
@@ -22,7 +24,10 @@ class PatientData:
     ids: tuple[str, ...]
     """As the file writes them; text that looks like a formula is text."""
     records: list[Records]
-    """One a patient, NONMEM's records in row order: h, h^-1. An observation row without a value (MDV 1) has EVID 2."""
+    """One a patient, NONMEM's records in row order: h, h^-1. An observation row without a value (MDV 1) has EVID 2.
+
+    ``level``: the exposure from each row on, where a column of it was asked for.
+    """
     observations: pd.DataFrame
     """One row for each EVID 0 row of ``records``, in that order.
 
@@ -56,7 +61,8 @@ class PatientData:
         patient = np.repeat(np.arange(len(self.ids)), sizes)
         columns = {
             name: np.concatenate([getattr(r, name) for r in self.records]) if self.records else np.empty(0)
-            for name in ("time", "evid", "cmt", "amt", "rate", "ii", "addl", "ss")
+            for name in ("time", "evid", "cmt", "amt", "rate", "ii", "addl", "ss", "level")
+            if not self.records or getattr(self.records[0], name) is not None
         }
         ids = np.array(self.ids, dtype=object)
         return {

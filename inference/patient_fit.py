@@ -40,7 +40,7 @@ def load(folder: Path, settings: PatientFit):
     InputError: a mistake in a table, a column that is missing (``check_columns``), or records that the model does not handle.
     """
     path = folder / settings.tables.file
-    tables = read_patients(path, {int(k): v for k, v in settings.tables.dvid.items()})
+    tables = read_patients(path, {int(k): v for k, v in settings.tables.dvid.items()}, exposure=settings.model.exposure)
     check_columns(folder, settings, tables)
     if not {"concentration", "anc"} & set(tables.observations["observable"]):
         raise input_error(path, "holds no observation", "give concentrations or neutrophil counts")

@@ -1,10 +1,11 @@
 """From patients' tables and settings to the log-density and what it is given."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from mezikd.model.dosing_events import Records
+from mezikd.model.dosing_events import OBSERVATION, OTHER, Records
 from mezikd.model.mesh import Mesh, Read, mesh
 from mezikd.model.population import Information
 
@@ -42,11 +43,15 @@ def _observed(read: Read, table: pd.DataFrame, patients: int) -> dict[str, Obser
 def steps_of(settings: PatientFit, tables: PatientData, records: list[Records]) -> tuple[Mesh, Read]:
     """Return the steps of patients with ``records`` in a fit of ``tables``, and where their observations lie.
 
+    Where exposures are given, doses do nothing.
+
     Raises
     ------
     mezikd.model.dosing_events.Unsupported: records that the model does not handle.
     """
     m = settings.model
+    if m.exposure is not None:
+        records = [replace(r, evid=np.where(r.evid == OBSERVATION, r.evid, OTHER)) for r in records]
     marrow = bool((tables.observations["observable"] == "anc").any())
     before = HOURS_PER_DAY * m.steady_state_days if marrow else 0.0
     return mesh(records, m.first_step_hours, m.largest_step_hours, before, marrow, LAG in settings.parameters)
@@ -55,15 +60,21 @@ def steps_of(settings: PatientFit, tables: PatientData, records: list[Records]) 
 def check_columns(folder: Path, settings: PatientFit, tables: PatientData) -> None:
     """Raise InputError where a column of covariates, or of patients' own values, cannot be used.
 
-    Nor can concentrations where an earlier analysis gave, or fit.toml fixes, all that they depend on.
+    Nor can concentrations where an earlier analysis gave, or fit.toml fixes, all that they depend on, or the exposure itself.
     """
     check_covariates(folder, settings.parameters, tables)
     given = settings.given
     for name, column in given.items():
         check_positive(folder, tables, f"column '{column}' of {name}", column)
+    exposure, seen = settings.model.exposure, set(tables.observations["observable"])
+    if exposure is not None and "concentration" in seen:
+        problem = f"holds concentrations, but counts are driven by column {exposure} ([model] exposure): there is no PK to fit to them"
+        raise input_error(
+            folder / settings.tables.file, problem, "set MDV to 1 in their rows, or fit PK: leave exposure out"
+        )
     drug = [n for n in (*settings.model.pk, LAG) if n in settings.parameters]
     known = [n for n in drug if not (settings.parameters[n].prior_sd or settings.parameters[n].individual)]
-    if set(given) & set(drug) and known == drug and (tables.observations["observable"] == "concentration").any():
+    if set(given) & set(drug) and known == drug and "concentration" in seen:
         problem = (
             f"holds concentrations, but {', '.join(drug)} are all given or fixed: nothing is left to estimate from them"
         )

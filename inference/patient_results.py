@@ -247,10 +247,13 @@ def summary_text(
     prior = parameters.loc[parameters["driven_by"] == "prior", "name"].tolist()
     rough = int((~loo["trusted"]).sum())
     given = ", ".join(f"{n} ({column})" for n, column in settings.given.items())
+    driver = f"{m.compartments} compartment{'s'[: m.compartments - 1]}, {m.effect} effect of the concentration"
+    if m.exposure is not None:
+        driver = f"{m.effect} effect of the exposure in column {m.exposure}, carried forward from row to row; doses do nothing"
     lines = [
         f"# {s.name}: fit to patients' own data", "", f"{s.title}. {s.citation}", "",
         f"{target.patients} patients, {', '.join(f'{n} {o}' for o, n in counted.items())} observations. "
-        f"Friberg's kill model, {m.compartments} compartment{'s'[: m.compartments - 1]}, {m.effect} effect of the concentration.",
+        f"Friberg's kill model, {driver}.",
         *(["", f"Not estimated, every patient's own value is in a column: {given}."] if given else []),
         "", f"Gate: **{d.gate}**{f' ({d.failed})' if d.failed else ''}. R-hat {d.max_rhat:.4f} at most, ESS at least "
         f"{d.min_ess_bulk:.0f} bulk / {d.min_ess_tail:.0f} tail of {d.chains * d.draws}, {d.divergences} divergences, "

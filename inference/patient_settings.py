@@ -41,12 +41,18 @@ class Tables(Section):
 
 
 class Model(Section):
-    """Structure: PK in closed form, Friberg's kill model in the marrow."""
+    """Structure: PK in closed form, or an exposure that is given; Friberg's kill model in the marrow."""
 
     structure: Literal["friberg"] = Field(
         default="friberg", description='neutrophil model: "friberg", or "arrest" (daily doses without concentrations)'
     )
     compartments: int = whole(1, 2, "compartments of the drug", 2)
+    exposure: OneLine | None = Field(
+        default=None,
+        min_length=1,
+        description="column of the table with the concentration (or exposure) that acts on proliferation, from each row until "
+        "the next, instead of PK: a name in double quotes",
+    )
     effect: Literal["linear", "emax"] = Field(
         default="linear", description='effect of the concentration on proliferation: "linear" (at most 1) or "emax"'
     )
@@ -58,7 +64,9 @@ class Model(Section):
 
     @property
     def pk(self) -> tuple[str, ...]:
-        """Parameters of the drug's concentration, the lag aside."""
+        """Parameters of the drug's concentration, the lag aside; none where it is given."""
+        if self.exposure is not None:
+            return ()
         return PK if self.compartments == 2 else PK[:3]
 
     @property
@@ -175,6 +183,10 @@ class PatientFit(Section):
         model = info.data.get("model", Model())
         missing = [n for n in model.names if n not in value]
         extra = [n for n in value if n not in (*model.names, LAG)]
+        if model.exposure is not None and (pk := [n for n in value if n in (*PK, LAG)]):
+            raise ValueError(
+                f"has {', '.join(pk)}, but the exposure is given (column {model.exposure} in [model]): there is no PK"
+            )
         if extra:
             raise ValueError(f"has {', '.join(extra)}: the structure knows {', '.join(model.names)}, and {LAG}")
         if missing:

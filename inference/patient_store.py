@@ -15,7 +15,7 @@ from .posterior_file import DRAWS, opened
 
 TABLES = "patients_tables"
 """Group of the file: each table as CSV text."""
-_RECORDS = ("time", "evid", "cmt", "amt", "rate", "ii", "addl", "ss")
+_RECORDS = ("time", "evid", "cmt", "amt", "rate", "ii", "addl", "ss", "level")
 _WORDS: Any = {"id": str, "kind": str, "observable": str, "reason": str}
 
 
@@ -34,7 +34,9 @@ def restored(group: xr.Dataset) -> PatientData:
     }  # fmt: skip
     covariates = found["covariates"].set_index("id")
     ids, r = tuple(map(str, covariates.index)), found["records"]
-    records = split_records(r["patient"].to_numpy(int), len(ids), **{c: r[c].to_numpy(float) for c in _RECORDS})
+    records = split_records(
+        r["patient"].to_numpy(int), len(ids), **{c: r[c].to_numpy(float) for c in _RECORDS if c in r}
+    )
     events = found["events"].astype({"grade": "Int64"})
     return PatientData(ids, records, found["observations"], events, covariates, found["exposure"])
 

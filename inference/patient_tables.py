@@ -16,11 +16,12 @@ def read_patients(
     time_unit: str = "h",
     undosed: bool = False,
     positive: Sequence[str] = (),
+    exposure: str | None = None,
 ) -> PatientData:
     """Return the patients of a NONMEM-style file (CSV, CSV.gz, Parquet, XPT) or of a folder with adsl and its kin.
 
     ``dvid``, ``time_unit``, ``undosed``: of a NONMEM-style file (nonmem_tables.read_nonmem); ``positive``: covariates that
-    must be above 0.
+    must be above 0; ``exposure``: column of exposures (adam_tables.read_adam, nonmem_tables.read_nonmem).
 
     Raises
     ------
@@ -33,5 +34,5 @@ def read_patients(
             raise input_error(
                 "--dvid", f"given, but {path} is a folder of ADaM-like tables", "leave it out, or name one file"
             )
-        return read_adam(find_tables(path), positive)
-    return read_nonmem(path, dvid, time_unit, undosed, positive)
+        return read_adam(find_tables(path), positive, exposure=exposure)
+    return read_nonmem(path, dvid, time_unit, undosed, positive, exposure)

@@ -20,7 +20,7 @@ from mezikd.model.population import (
     effects_of,
 )
 from mezikd.model.residual import log_likelihood
-from mezikd.model.within_day import Course, blood_at, concentrations, course, emax, linear
+from mezikd.model.within_day import Course, blood_at, concentrations, course, driven, emax, linear
 
 from .covariates import Term
 from .patient_settings import LAG, MEANING, UNITS, PatientFit
@@ -174,11 +174,13 @@ class PatientTarget:
         return jnp.stack([shared.log_typical[n] for n in self.effects]) if self.effects else jnp.zeros(0)
 
     def course(self, p: dict[str, Array], data: Inputs) -> tuple[Course, Any]:
-        """Return the course of patients with parameters ``p``, and the rate constants of the drug."""
-        more: dict[str, Any] = {k: p[k] for k in ("q", "v2") if k in p}
-        r = rates(p["ka"], p["cl"], p["v1"], **more)
+        """Return the course of patients with parameters ``p``, and the rate constants of the drug (None: exposure is given)."""
         effect = linear(p["slope"]) if self.settings.model.effect == "linear" else emax(p["emax"], p["ec50"])
         marrow = friberg.Marrow(4.0 / p["mtt"], p["gamma"])
+        if self.settings.model.exposure is not None:
+            return driven(data.mesh, effect, marrow), None
+        more: dict[str, Any] = {k: p[k] for k in ("q", "v2") if k in p}
+        r = rates(p["ka"], p["cl"], p["v1"], **more)
         return course(data.mesh, r, p["v1"], effect, marrow, self.infusions), r
 
     def predictions(self, p: dict[str, Array], data: Inputs) -> dict[str, Array]:

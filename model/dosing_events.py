@@ -41,6 +41,8 @@ class Records:
     """Further doses after this one."""
     ss: np.ndarray
     """1: steady state, what was before is wiped out; 2: steady state on top of what is there."""
+    level: np.ndarray | None = None
+    """Concentration (or exposure) from each record on until the next, where it is given instead of the drug's kinetics."""
 
 
 class Schedule(NamedTuple):

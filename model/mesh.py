@@ -1,6 +1,6 @@
 """Steps of a patient's course between dosing records: where it is cut, what each step is given, who reads it.
 
-Every dose and end of an infusion begins a step; steps grow from ``first`` after it to ``largest``. Order decides at equal
+Every dose, end of an infusion and change of a given concentration begins a step; steps grow from ``first`` after it to ``largest``. Order decides at equal
 times, as in dosing_events.py: an observation in a row before a dose reads the step that ends there.
 
 Resets, and steady-state doses that wipe out what was before (SS 1), begin a section: its course starts anew. That of a steady
@@ -70,6 +70,8 @@ class Mesh(NamedTuple):
     kinds: Float[Numbers, "kinds patients"]
     """Distinct rows of ``length``: what depends on the length alone is computed once for each."""
     steady: Steady | None = None
+    level: Float[Numbers, "steps patients"] | None = None
+    """Concentration during the step, where it is given (Records.level)."""
 
 
 class Read(NamedTuple):
@@ -111,6 +113,7 @@ class _Step(NamedTuple):
     to_central: float
     rate: float
     keep: float
+    level: float
 
 
 class _Section(NamedTuple):
@@ -171,10 +174,14 @@ def _section(
         events.append((d.time, _IN_ROW if own else _FURTHER, d.row, "dose", d))
         if d.duration > 0.0 and d.time + d.duration <= last:
             events.append((d.time + d.duration, _END, d.row, "end", d))
+    if r.level is not None:
+        changed = np.diff(r.level[a:b], prepend=np.nan) != 0.0
+        events += [(float(r.time[i]), _IN_ROW, i, "level", float(r.level[i])) for i in a + np.flatnonzero(changed)]
     seen = a + np.flatnonzero(np.asarray(r.evid[a:b]) == OBSERVATION)
     events += [(float(r.time[i]), _IN_ROW, i, "read", None) for i in seen]
     events.sort(key=lambda e: e[:3])
-    steps, rate, at, of_steady = [_Step(start, 0.0, 0.0, 0.0, 0.0)], 0.0, [], []
+    steps, at, of_steady = [_Step(start, 0.0, 0.0, 0.0, 0.0, 0.0)], [], []
+    rate = 0.0
     fresh = True  # nothing has read the newest step at its beginning yet
     for time, _, _, what, d in events:
         if what == "read":
@@ -182,8 +189,11 @@ def _section(
             fresh = False
             continue
         if time > steps[-1].start or not fresh:
-            steps.append(_Step(time, 0.0, 0.0, rate, 1.0))
+            steps.append(_Step(time, 0.0, 0.0, rate, 1.0, steps[-1].level))
             fresh = True
+        if what == "level":
+            steps[-1] = steps[-1]._replace(level=d)
+            continue
         if what == "end" or d.duration > 0.0:
             rate += (1.0 if what == "dose" else -1.0) * d.amount / d.duration
             steps[-1] = steps[-1]._replace(rate=rate)
@@ -243,19 +253,21 @@ def mesh(
             for s, part in zip(steps, parts, strict=True):
                 for j, h in enumerate(part):
                     given = (s.to_depot, s.to_central) if j == 0 else (0.0, 0.0)
-                    rows.append((h, *given, s.rate, s.keep if j == 0 else 1.0, clock))
+                    rows.append((h, *given, s.rate, s.keep if j == 0 else 1.0, clock, s.level))
                     clock += h
             starts = np.array([row[5] for row in rows])
             for k, t in zip(section.at, section.times, strict=True):
                 at = starts[number[k]] + (t - steps[k].start)
-                j = number[k] + max(int(np.searchsorted(starts[number[k] : number[k + 1]], at, side="left")) - 1, 0)
+                # The sum of the lengths may fall short of the time by rounding: not beyond the step that ends there.
+                mine = starts[number[k] : number[k + 1]]
+                j = number[k] + max(int(np.searchsorted(mine, at - NOTHING, side="left")) - 1, 0)
                 within.append((j, at - starts[j], begin))
             of_steady += [(number[k], d.amount, d.duration, d.interval, d.to_central) for k, d in section.steady]
         columns.append(np.array(rows))
         reads.append(within)
         steady.append(of_steady)
     size, most = max(len(c) for c in columns), max(1, *(len(x) for x in reads))
-    arrays = np.zeros((6, size, len(patients)))
+    arrays = np.zeros((7, size, len(patients)))
     arrays[0], arrays[4] = NOTHING, 1.0
     found = np.zeros((4, len(patients), most))
     found[3] = 1.0
@@ -264,9 +276,10 @@ def mesh(
         arrays[5, len(table) :, p] = table[-1, 5] + table[-1, 0]
         if within:
             found[:3, p, : len(within)] = np.array(within).T
-    length, to_depot, to_central, rate, keep, start = arrays
+    length, to_depot, to_central, rate, keep, start, level = arrays
     kinds, kind = np.unique(length.round(9), axis=0, return_inverse=True)
-    whole = Mesh(length, to_depot, to_central, rate, keep, start, kind.ravel(), kinds, _padded(steady))
+    given = level if any(r.level is not None for r in patients) else None
+    whole = Mesh(length, to_depot, to_central, rate, keep, start, kind.ravel(), kinds, _padded(steady), given)
     return whole, Read(found[0].astype(int), *found[1:])
 
 

@@ -1,4 +1,4 @@
-"""The Friberg-Karlsson course in hours, driven by a drug's concentration in closed form.
+"""The Friberg-Karlsson course in hours, driven by a drug's concentration: in closed form, or given and constant in each step.
 
 Steps are those of mesh.py. Within a step the amounts are exact (disposition.py); the marrow takes the step of friberg.py
 with the exact mean of the drug's effect over both its parts, by quadrature. Between the ends of steps counts are a cubic
@@ -46,7 +46,8 @@ def emax(largest, ec50, hill=1.0) -> Effect:
 class Course(NamedTuple):
     """States at the beginning of each step, shape ``steps patients``, after what it was given."""
 
-    amounts: Amounts
+    amounts: Amounts | None
+    """None where the concentration is given."""
     blood: Float[Array, "steps patients"]
     """C = ANC / ANC0."""
     slope: Float[Array, "steps patients"]
@@ -106,6 +107,17 @@ def course(m: Mesh, r: Rates, volume, effect: Effect, marrow: friberg.Marrow, in
         inside += rate[:, None] * infused_within
     e = effect(inside / volume)
     first, second = (sum(float(w) * e[:, i] for i, w in enumerate(row) if w) for row in weights)
+    return Course(drug, *_blood(m, first, second, marrow))
+
+
+def driven(m: Mesh, effect: Effect, marrow: friberg.Marrow) -> Course:
+    """Return the course of every patient under the concentration that is given (``m.level``); arguments as in ``course``."""
+    e = effect(jnp.asarray(m.level))
+    return Course(None, *_blood(m, e, e, marrow))
+
+
+def _blood(m: Mesh, first, second, marrow: friberg.Marrow) -> tuple[Array, Array]:
+    """Return C and its slope at the beginning of each step, given the mean effects over both parts of each step."""
 
     def step(chain, xs):
         h, keep, first, second = xs
@@ -113,9 +125,9 @@ def course(m: Mesh, r: Rates, volume, effect: Effect, marrow: friberg.Marrow, in
         slope = marrow.k_transit * (chain.t3 - chain.blood)
         return friberg.step(chain, 0.0, (first, second), 0.0, marrow, h), (chain.blood, slope)
 
-    full = friberg.baseline(marrow, (patients,))
-    _, (blood, slope) = jax.lax.scan(step, full, (jnp.asarray(m.length), keep, first, second), unroll=UNROLL)
-    return Course(drug, blood, slope)
+    full = friberg.baseline(marrow, (m.length.shape[1],))
+    xs = jnp.asarray(m.length), jnp.asarray(m.keep), first, second
+    return jax.lax.scan(step, full, xs, unroll=UNROLL)[1]
 
 
 def _given(m: Mesh, r: Rates) -> Amounts:
@@ -140,6 +152,7 @@ def concentrations(
 
     ``infusions`` tells whether any dose is one.
     """
+    assert c.amounts is not None
     who = np.arange(read.step.shape[0])[:, None]
     a = Amounts(*(x[read.step, who] for x in c.amounts))
     by_patient = Rates(*(jnp.asarray(x)[..., None] for x in r))

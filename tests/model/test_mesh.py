@@ -94,6 +94,21 @@ def test_steps_grow_after_a_record_and_fill_the_gap():
     assert lengths(0.5, 1.0, 6.0).tolist() == [0.5]
 
 
+def test_the_last_observation_reads_the_step_that_ends_there():
+    """Though the lengths of a thousand steps add up to a little less than its time; so its gradient is that of its value."""
+    doses = [{"time": t, "evid": 1, "amt": 5.0} for t in (0.0, 24.0, 48.0, 72.0, 96.0, 130.0)]
+    for end in np.arange(360.0, 370.0):
+        m, read = mesh([records(*doses, {"time": end})], 0.05, 0.25)
+        assert read.step.max() + 1 < len(m.length)
+        assert m.start[read.step[0, 0], 0] + read.elapsed[0, 0] == pytest.approx(end, rel=1e-9)
+
+    def last(slope):
+        return blood_at(course(m, R, VOLUME, linear(slope), MARROW), m, read)[0, -1]
+
+    value, forward = jax.jit(lambda x: jax.jvp(last, (x,), (jnp.ones(()),)))(jnp.asarray(1.0))
+    assert value < 1.0 and float(jax.jit(jax.grad(last))(jnp.asarray(1.0))) == pytest.approx(float(forward), rel=1e-9)
+
+
 def counts(r: Records, lag: float = 0.0, before: float = 0.0, volume=VOLUME) -> np.ndarray:
     """Return C = ANC / ANC0 at the observations."""
     m, read = mesh([r], 1.0, 6.0, before, lag=lag > 0.0)
