@@ -72,3 +72,13 @@ def compiler_options() -> dict[str, int | bool]:
     if jax.default_backend() != "cpu":
         return {}
     return {"xla_cpu_prefer_vector_width": 512, "xla_cpu_multi_thread_eigen": False}
+
+
+def quick_options() -> dict[str, int | bool]:
+    """Return the options for a program that is run for seconds: ``compiler_options``, with fewer passes of the compiler.
+
+    The exact simulator is compiled in 3.0 s instead of 4.4 and is as fast, with the same results; a gradient gains nothing
+    and is a fifth slower.
+    """
+    few = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
+    return compiler_options() | few if jax.default_backend() == "cpu" else {}

@@ -26,7 +26,7 @@ from mezikd.model.scenario import Scenario
 from mezikd.model.structures import STRUCTURES
 
 from .places import OTHERS
-from .processor import compiler_options, keep_memory, keep_programs
+from .processor import keep_memory, keep_programs, quick_options
 from .scenario_settings import NO_GCSF, ScenarioFile
 from .settings import FitSettings
 
@@ -37,7 +37,7 @@ BATCH = 10
 @cache
 def simulator(form: Form) -> Callable[..., Any]:
     """Return ``simulate_batch``, compiled once for every arm and trial of this process."""
-    return jax.jit(partial(simulate_batch, form=form), compiler_options=compiler_options())
+    return jax.jit(partial(simulate_batch, form=form), compiler_options=quick_options())
 
 
 class Program:
@@ -45,7 +45,7 @@ class Program:
 
     def __init__(self, form: Form, batch: Batch, plan: Plan):
         first, then = (
-            jax.jit(partial(f, form=form), compiler_options=compiler_options()) for f in (prepared, followed)
+            jax.jit(partial(f, form=form), compiler_options=quick_options()) for f in (prepared, followed)
         )
         traced = first.trace(batch, plan)
         # The longer one begins before the interpreter turns to the other.
