@@ -1,6 +1,8 @@
 """Where the sampler of the arrest model for single patients starts: the mode, and what each patient's data say there.
 
-SDs of effects have priors away from 0, so the joint mode in standardised effects is a point of high density. Memory and time
+The joint mode of standardised effects and their SDs may lie at SDs beyond all reason: a frailty of any spread explains each time
+of progression by itself. So the rest is found at the SDs' prior medians first. Once it is known what the data say of each
+patient, the density of the coordinates (population.py) is about that of effects integrated out, and SDs are free. Memory and time
 grow with the number of patients alone: the curvature of what patients share, given the best effects for it, comes from a
 block for each patient.
 """
@@ -21,13 +23,10 @@ def find_arrest_start(target: ArrestTarget, data: ArrestInputs, gradient: Gradie
     shared, n, k = target.shared_size, target.patients, len(target.effects)
     x = np.zeros(target.dimensions)
     data = data._replace(information=Information(np.zeros((n, k, k)), np.zeros((n, k))))
-    free = np.ones(len(x), bool)
     shrinkage = np.ones(k)
     for number in range(ROUNDS):
         gradient.data = jax.tree.map(jnp.asarray, data)
-        # Before it is known what the data say of effects, the best correlation is a boundary.
-        free[shared - target.correlations : shared] = number > 0
-        x = climb(gradient, x, free)
+        x = climb(gradient, x, ~target.of_spread | (number > 0))
         theta = target.population(jnp.asarray(x))
         typical, spread = target.spread(theta)
         eta = target.etas(jnp.asarray(x), theta, gradient.data)[0]

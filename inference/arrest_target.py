@@ -100,6 +100,12 @@ class ArrestTarget:
         """Number of coordinates."""
         return self.shared_size + self.patients * len(self.effects)
 
+    @property
+    def of_spread(self) -> np.ndarray:
+        """Which coordinates are of the spread of effects: their SDs and correlations, ``dimensions``."""
+        mine = [p.name in self.settings.sds for p in free(self.declared)] + [True] * self.correlations
+        return np.array(mine + [False] * (self.dimensions - len(mine)))
+
     def population(self, x) -> dict[str, Array]:
         """Return every declared parameter at coordinates ``x``, in its own unit; the root of the effects' correlation as ROOT."""
         theta = natural(self.prior_scaled(x), self.declared)

@@ -14,12 +14,13 @@ from .problem import Problem
 def find_joint_start(target: JointTarget, other: Problem, data: JointInputs, gradient: Gradient) -> Start:
     """Return where to start and the scale there; ``data`` with the joint law of the numbers' scores.
 
-    As in a fit to reported numbers alone: the mode as if they were independent, trials simulated there, the mode again.
+    As in a fit to reported numbers alone: the mode as if they were independent (at the prior medians of the effects' SDs, see
+    arrest_start.py), trials simulated there, the mode again.
     """
     likelihood = other.settings.likelihood
     if likelihood.covariance == "simulated":
         gradient.data = jax.tree.map(jnp.asarray, data)
-        mode = climb(gradient, np.zeros(target.dimensions), np.ones(target.dimensions, bool))
+        mode = climb(gradient, np.zeros(target.dimensions), ~target.of_spread)
         at = np.asarray(target.sides(jnp.asarray(mode)).reported)
         scores, seed = score_function(target.numbers), other.settings.sampler.seed
         numbers = joined(target.numbers, data.numbers, scores, at, likelihood.covariance_trials, seed)

@@ -116,6 +116,15 @@ class JointTarget:
         """Number of coordinates."""
         return self.shared_size + self.patients * len(self.effects)
 
+    @property
+    def of_spread(self) -> np.ndarray:
+        """Which coordinates are of the spread of effects: their SDs and correlations, ``dimensions``."""
+        sds, at, out = self.single.settings.sds, self.layout, np.zeros(self.dimensions, bool)
+        out[at.patients] = [p.name in sds for p in self.estimated[0] if p.name not in self.shared]
+        out[at.middle] = [name in sds for name in self.shared]
+        out[at.tau.stop : self.shared_size] = True
+        return out
+
     def _placed(self, which: int, own, shared) -> Array:
         """Return the coordinates of one trial's estimated parameters from those of its own and those shared."""
         rest = iter(range(own.shape[0]))

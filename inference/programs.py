@@ -44,9 +44,7 @@ class Program:
     """``simulate_batch`` for arguments of certain shapes, in two parts that are compiled side by side."""
 
     def __init__(self, form: Form, batch: Batch, plan: Plan):
-        first, then = (
-            jax.jit(partial(f, form=form), compiler_options=quick_options()) for f in (prepared, followed)
-        )
+        first, then = (jax.jit(partial(f, form=form), compiler_options=quick_options()) for f in (prepared, followed))
         traced = first.trace(batch, plan)
         # The longer one begins before the interpreter turns to the other.
         self._then = _compiled(then.lower(*traced.out_info, plan, batch.structure))

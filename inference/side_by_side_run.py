@@ -27,6 +27,8 @@ LENGTHS = (0.3, 15.0)
 """Bounds of the mean length (time) of a trajectory."""
 PRIOR_DRAWS = 100.0
 """Weight of the scale in use of each patient's coordinates, in draws."""
+STILL = 0.05
+"""Mean acceptance below which a chain stands still: where it is, the step that suits the others is far too long."""
 CURVATURES = (0.2, 5.0)
 """Bounds of a: effects are about standard normal to begin with."""
 RATE = 0.025
@@ -122,6 +124,16 @@ def rescaled(scale: Scale, warm: list[Block]) -> Scale:
     return Scale(z.mean(axis=0), whiten @ root, spread * ratio ** (len(u) / (len(u) + PRIOR_DRAWS)), follow)
 
 
+def going_on_from(warm: list[Block]) -> np.ndarray:
+    """Return the number of the chain from whose place each chain goes on: its own, another's where it stands still.
+
+    Only while the scale is sought: where a chain begins is free. Chains part again at once, each with momenta of its own.
+    """
+    moves = np.concatenate([b.accept for b in warm]).mean(axis=0) >= STILL
+    number = np.arange(len(moves))
+    return np.where(moves, number, number[moves][number % moves.sum()]) if moves.any() else number
+
+
 def sample_side_by_side(
     sampler: SideBySide,
     settings: SamplerSettings,
@@ -174,8 +186,10 @@ def _next(sampler: SideBySide, s: SamplerSettings, run: Run, data: Any, changes:
     clock, cpu = time.perf_counter(), time.process_time()
     place, scale, tuning, blocks = run.place, run.scale, run.tuning, run.warm
     if run.done in changes:
-        scale, u = rescaled(scale, blocks), None
-        u = scale.to_u(run.scale.to_z(np.asarray(place.u)))
+        chain = going_on_from(blocks)
+        moving = np.unique(chain)
+        scale = rescaled(scale, [b._replace(z=b.z[:, moving], slope=b.slope[:, moving]) for b in blocks])
+        u = scale.to_u(run.scale.to_z(np.asarray(place.u)[chain]))
         place, blocks = sampler.at(np.asarray(place.key), u, scale, data), []
     if run.done == warm:
         tuning = tuning._replace(step_size=step_for([(b.step_size[0], b.accept) for b in blocks], s.target_accept))

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from mezikd.inference import patient_calibrate
 from mezikd.inference.arrest_settings import ArrestFit
-from mezikd.inference.calibration import RANKED, Fitted
+from mezikd.inference.arrest_start import find_arrest_start
+from mezikd.inference.calibration import RANKED, Fitted, drawn_truths
 from mezikd.inference.commands import built_in_fit, run
 from mezikd.inference.patient_calibration import (
     VERSION,
@@ -22,10 +23,11 @@ from mezikd.inference.patient_calibration import (
     simulated,
 )
 from mezikd.inference.patient_settings import load_patient_settings
+from mezikd.inference.patient_start import Gradient
 from mezikd.inference.problem import design_of
 from mezikd.inference.sampler import Draws
 from mezikd.inference.settings import load_settings
-from mezikd.model.parameters import DECLARED
+from mezikd.model.parameters import DECLARED, free
 
 TOML = """
 [study]
@@ -209,3 +211,16 @@ def test_a_trial_is_fitted(plan):
         assert draws.shape == (RANKED,) and np.std(draws) > 0.0
         np.testing.assert_array_equal(draws, second.fits[VERSION].draws[name])
     assert first.told["gate"] == "fail" and first.told["counts"] > 100
+
+
+@pytest.mark.slow
+def test_a_start_where_nearly_all_have_progressed():
+    """172 of 200 patients: the joint mode of frailties and their SD lies at an SD of 29, and no chain left it."""
+    settings = load_patient_settings(built_in_fit().parent / "patients", ArrestFit)
+    plan = TrialPlan(settings, design_of(load_settings(built_in_fit())), 200, 12, 1)
+    names = [p.name for p in free(settings.declared)]
+    target, data = problem_of(plan, simulated(plan, drawn_truths(None, len(names), 20, 1)[14], 14))
+    assert int(data.ledger.progressed.sum()) == 172
+    start = find_arrest_start(target, data, Gradient(target, data))
+    found = dict(zip(names, np.asarray(target.prior_scaled(start.x)), strict=True))
+    assert abs(found["progression_frailty_sd"]) < 3.0 and abs(found["progression_shape"]) < 3.0

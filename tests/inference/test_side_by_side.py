@@ -219,6 +219,29 @@ def test_along_a_bent_ridge_positions_decide():
     np.testing.assert_allclose(spread, 1.0, atol=0.1)
 
 
+def pit_densities(z, on):
+    """A standard normal below 1 in the first coordinate; beyond, a valley that is far too narrow for the steps of the rest."""
+    first, rest = z[:, 0], z[:, 1:]
+    return on * (
+        jnp.where(first > 1.0, -50.0 - 0.5e8 * (first - 2.0) ** 2, -0.5 * first**2) - 0.5 * (rest * rest).sum(axis=1)
+    )
+
+
+def test_a_chain_that_stands_still_goes_on_from_another(tmp_path, monkeypatch):
+    """Some chains begin in the valley: they would never leave it, and its mass is below 1e-20."""
+    sampler = SideBySide(pit_densities, CHAINS, 3, 2, ON)
+    scale, short = Scale(np.array([1.0, 0.0, 0.0]), np.eye(2), np.ones(1), np.zeros((1, 2))), settings(draws=200)
+
+    def still(place) -> np.ndarray:
+        place.mkdir()
+        draws = sample_side_by_side(sampler, short, scale, ON, place, SILENT).draws.z
+        return draws[..., 0].std(axis=1) < 0.1
+
+    assert not still(tmp_path / "with").any()
+    monkeypatch.setattr(side_by_side_run, "STILL", -1.0)
+    assert still(tmp_path / "without").sum() in range(1, CHAINS)
+
+
 def _jacobian(scale: Scale) -> np.ndarray:
     """Return dz/du."""
     return np.asarray(scale.to_z(jnp.eye(len(scale.centre)))).T - np.asarray(scale.centre)[:, None]
