@@ -62,6 +62,17 @@ class Model(Section):
         1.0, 1000.0, "days before a steady-state dose (SS 1) in which the marrow comes to its own steady state", 120.0
     )
 
+    @model_validator(mode="after")
+    def _without_pk(self) -> "Model":
+        of_pk = [
+            n for n in ("compartments", "steady_state_days") if getattr(self, n) != type(self).model_fields[n].default
+        ]
+        if self.exposure is not None and of_pk:
+            raise ValueError(
+                f"has {', '.join(of_pk)}, but the exposure is given (column {self.exposure}): there is no PK"
+            )
+        return self
+
     @property
     def pk(self) -> tuple[str, ...]:
         """Parameters of the drug's concentration, the lag aside; none where it is given."""

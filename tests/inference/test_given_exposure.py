@@ -223,6 +223,7 @@ def test_patients_without_doses(folder, tmp_path, capsys):
 SETTINGS = {
     "PK": ("mtt =", "cl = { centre = 5.0, spread = 0.3 }\nmtt =", "has cl, but the exposure is given (column CAVG in [model])"),
     "lag": ("mtt =", "lag = { centre = 1.0, spread = 0.3 }\nmtt =", "has lag, but the exposure is given"),
+    "compartments": ('"CAVG"', '"CAVG"\ncompartments = 1', "has compartments, but the exposure is given (column CAVG)"),
     "no such column": ('"CAVG"', '"CAV"', "column CAV: no such column of exposures"),
     "a column of records": ('"CAVG"', '"DV"', "column DV: no such column of exposures"),
     "blank": ('"CAVG"', '""', "model.exposure"),
