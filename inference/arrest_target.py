@@ -1,5 +1,6 @@
 """Log-density of a fit of the arrest model to single patients: population, individual effects, counts and events."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from mezikd.model.structures import STRUCTURES
 
 from .arrest_settings import EFFECTS, SDS, ArrestFit
 from .coordinates import prior_scaled, ridge
+from .lane_chunks import by_chunks
 
 GIVEN = "exposure"
 """Among the covariates: the log of every patient's exposure over the reference, where it is given."""
@@ -213,26 +215,40 @@ class ArrestTarget:
 
     def followed(self, lanes: Lanes, ledger: Ledger) -> Followed:
         """Return the course of the lanes, the patients of one point after the other."""
-        steps = self.settings.model.steps_per_day
-        if not self.untreated:
-            return follow(lanes.individuals, lanes.rates, ledger, STRUCTURES["arrest"], steps)
-        number = np.arange(ledger.stop.shape[0])
-        none = np.isin(number % self.patients, self.untreated)
-        kinds = [np.flatnonzero(x).astype(np.int32) for x in (~none, none)]
-        (on, doses), (off, no_doses) = (
-            jax.tree.map(lambda x, k=k: jnp.asarray(x)[..., k], (lanes, ledger)) for k in kinds
-        )
-        parts = (
-            follow(on.individuals, on.rates, doses, STRUCTURES["arrest"], steps),
-            untouched(off.individuals, off.rates, no_doses),
-        )
-        order = np.argsort(np.concatenate(kinds)).astype(np.int32)
-        return jax.tree.map(lambda *x: jnp.concatenate(x, axis=-1)[..., order], *parts)
+        return self._parted(_follow, _untouched, lanes, ledger)
 
     def of_patients(self, lanes: Lanes, ledger: Ledger, counts: Counts) -> Array:
         """Return the log-likelihood of each lane's counts and events."""
-        f, m = self.followed(lanes, ledger), self.settings.model
-        total = of_counts(f, lanes.individuals, lanes.rates, counts)
+
+        def seen(course: Callable[[ArrestTarget, Lanes, Ledger], Followed]):
+            def of(lanes: Lanes, fixed):
+                ledger, by_number = fixed
+                counts = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), by_number)
+                return self._likelihood(course(self, lanes, ledger), lanes, ledger, counts)
+
+            return lambda _, lanes, fixed: by_chunks(of, lanes, fixed)
+
+        fixed = ledger, jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), -1, 0), counts)
+        return self._parted(seen(_follow), seen(_untouched), lanes, fixed)
+
+    def _parted(self, treated: Callable[..., Any], untreated: Callable[..., Any], lanes: Lanes, fixed: Any) -> Any:
+        """Return what ``treated`` and ``untreated`` give of (self, lanes, fixed), lanes in their order.
+
+        Trees of arrays with lanes on the last axis.
+        """
+        if not self.untreated:
+            return treated(self, lanes, fixed)
+        number = np.arange(lanes.individuals.log_anc0.shape[0])
+        none = np.isin(number % self.patients, self.untreated)
+        kinds = [np.flatnonzero(x).astype(np.int32) for x in (~none, none)]
+        some = [jax.tree.map(lambda x, k=k: jnp.asarray(x)[..., k], (lanes, fixed)) for k in kinds]
+        parts = [of(self, *x) for of, x in zip((treated, untreated), some, strict=True)]
+        order = np.argsort(np.concatenate(kinds)).astype(np.int32)
+        return jax.tree.map(lambda *x: jnp.concatenate(x, axis=-1)[..., order], *parts)
+
+    def _likelihood(self, f: Followed, lanes: Lanes, ledger: Ledger, counts: Counts) -> Array:
+        """Return the log-likelihood of each lane's counts and events, given its course."""
+        m, total = self.settings.model, of_counts(f, lanes.individuals, lanes.rates, counts)
         if m.infection:
             total += of_infection(f, lanes.rates, ledger)
         if m.progression:
@@ -262,6 +278,14 @@ class ArrestTarget:
     def log_density(self, x, data: ArrestInputs) -> Array:
         """Return the log posterior density at one point."""
         return self.log_densities(x[None], data)[0]
+
+
+def _follow(target: ArrestTarget, lanes: Lanes, ledger: Ledger) -> Followed:
+    return follow(lanes.individuals, lanes.rates, ledger, STRUCTURES["arrest"], target.settings.model.steps_per_day)
+
+
+def _untouched(_: ArrestTarget, lanes: Lanes, ledger: Ledger) -> Followed:
+    return untouched(lanes.individuals, lanes.rates, ledger)
 
 
 def repeated(data: ArrestInputs, times: int) -> tuple[Ledger, Counts]:
