@@ -4,12 +4,17 @@ On the working scale (log or logit) the parameter of trial k is
 
     theta_k = mu + u_k,   u_k ~ N(0, tau),   mu ~ N(c, s),   tau ~ half-normal
 
-The population mean mu need not be sampled: middle a and difference d of the two are independent given tau,
+The population mean mu need not be sampled. The first trial's value, and the second's given it, are normal given tau,
 
-    a = (theta_1 + theta_2) / 2 ~ N(c, sqrt(s^2 + tau^2 / 2))      d = theta_1 - theta_2 ~ N(0, sqrt(2) tau)
+    theta_1 ~ N(c, sqrt(s^2 + tau^2))      theta_2 | theta_1 ~ N(c + rho (theta_1 - c), tau sqrt(1 + rho))
+    rho = s^2 / (s^2 + tau^2)
 
-and mu given a is normal. With tau to 0 the trials are pooled; with a large one each is on its own.
+and mu given both is normal. With tau to 0 the trials are pooled; with a large one each is on its own. The first should be the
+trial that says more: then what it holds fast does not hang on tau, which is hardly known. (Middle and difference of both,
+coordinates that treat them alike, made a funnel where one trial says little.)
 """
+
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,20 +26,33 @@ def between_sd(z, scale):
     return -scale * ndtri(0.5 * ndtr(-z))
 
 
-def middle_sd(spread, tau):
-    """Return the prior SD of the middle a."""
-    return jnp.sqrt(spread**2 + 0.5 * tau**2)
+class Given(NamedTuple):
+    """The laws of both trials given tau, on the working scale."""
+
+    sd: Any
+    """Prior SD of theta_1."""
+    rho: Any
+    other_sd: Any
+    """SD of theta_2 given theta_1."""
 
 
-def both(middle, difference, tau, spread):
+def given(tau, spread) -> Given:
+    """Return the laws of both trials given ``tau``; prior SD of mu ``spread``."""
+    total = spread**2 + tau**2
+    rho = spread**2 / total
+    return Given(jnp.sqrt(total), rho, tau * jnp.sqrt(1.0 + rho))
+
+
+def both(first, second, tau, spread):
     """Return the deviations of both trials from the prior's centre c, over its ``spread`` s.
 
     Parameters
     ----------
-    middle, difference: standard-normal coordinates of a and d given ``tau``.
+    first, second: standard-normal coordinates of theta_1, and of theta_2 given it.
     """
-    a, half = middle_sd(spread, tau) * middle, tau * difference / np.sqrt(2.0)
-    return (a + half) / spread, (a - half) / spread
+    law = given(tau, spread)
+    one = law.sd * first
+    return one / spread, (law.rho * one + law.other_sd * second) / spread
 
 
 def mean_of_trials(one, two, tau, spread, z):

@@ -14,7 +14,7 @@ from mezikd.model.parameters import Parameter, free
 from mezikd.model.population import Information
 
 from .arrest_target import ArrestInputs, ArrestTarget
-from .between_trials import between_sd, both, middle_sd
+from .between_trials import between_sd, both, given
 from .coordinates import prior_scaled, straightened
 from .likelihood import Data, Target
 
@@ -60,8 +60,10 @@ class Layout(NamedTuple):
     """Parameters of the patients' trial alone."""
     reported: slice
     """Of the other trial alone."""
-    middle: slice
-    difference: slice
+    first: slice
+    """Shared parameters in the patients' trial."""
+    second: slice
+    """In the other trial, given those."""
     tau: slice
 
 
@@ -121,7 +123,7 @@ class JointTarget:
         """Which coordinates are of the spread of effects: their SDs and correlations, ``dimensions``."""
         sds, at, out = self.single.settings.sds, self.layout, np.zeros(self.dimensions, bool)
         out[at.patients] = [p.name in sds for p in self.estimated[0] if p.name not in self.shared]
-        out[at.middle] = [name in sds for name in self.shared]
+        out[at.first] = [name in sds for name in self.shared]
         out[at.tau.stop : self.shared_size] = True
         return out
 
@@ -137,22 +139,23 @@ class JointTarget:
         """Return the point ``x`` as each trial's likelihood reads it, and its log prior.
 
         The ridge between EC50 and half-life is straightened as in a fit to reported numbers alone (coordinates.py); where EC50
-        is shared, it is its middle that moves.
+        is shared, both trials' move.
         """
         at, names = self.layout, [p.name for p in self.estimated[1]]
         tau = between_sd(x[at.tau], self.between_trial_sd)
         spread = np.array([p.spread for n in self.shared for p in self.estimated[1] if p.name == n])
-        own, middle = x[at.reported], x[at.middle]
-        _, shared = both(middle, x[at.difference], tau, spread)
+        own, first, second = x[at.reported], x[at.first], x[at.second]
+        _, shared = both(first, second, tau, spread)
         reported = self._placed(1, own, shared)
         moved = prior_scaled(reported, self.numbers.parameters)
         if "ec50" in self.shared:
             i, j = names.index("ec50"), self.shared.index("ec50")
-            step = (moved - reported)[i] * spread[j] / middle_sd(spread, tau)[j]
-            middle = middle.at[j].add(step)
-        mine, shared = both(middle, x[at.difference], tau, spread)
+            law, step = given(tau[j], spread[j]), (moved - reported)[i] * spread[j]
+            first = first.at[j].add(step / law.sd)
+            second = second.at[j].add(step * tau[j] / (law.sd**2 * jnp.sqrt(1.0 + law.rho)))
+        mine, shared = both(first, second, tau, spread)
         alone = moved[np.array([n not in self.shared for n in names])]
-        parts = x[at.patients], alone, middle, x[at.difference], x[at.tau]
+        parts = x[at.patients], alone, first, second, x[at.tau]
         placed = straightened(self._placed(0, x[at.patients], mine), self.single.declared)
         of_patients = jnp.concatenate([placed, x[at.tau.stop :]])
         prior = -0.5 * jnp.stack([(v**2).sum() for v in parts]).sum() + self.single.correlation(of_patients)[1]
