@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from . import arrest_results as results
 from .arrest_problem import build, read_tables
 from .arrest_settings import ArrestFit
 from .arrest_start import find_arrest_start
-from .arrest_target import ArrestInputs, ArrestTarget
+from .arrest_target import ArrestTarget
 from .diagnostics import passes
 from .event_check import event_table
 from .files import load_pickle, save_pickle
 from .patient_fit import console
 from .patient_output import diagnosed, publish_patient_fit
+from .patient_posterior import Reader
 from .patient_results import digest, left_out
 from .patient_start import Gradient, Start, scale_of
 from .places import POSTERIOR
@@ -40,16 +41,17 @@ def start_and_sample(
     work: Path,
     begin: float,
     find: Callable[..., Start],
-    posterior: Callable[[np.ndarray, Any], xr.Dataset],
-) -> tuple[Start, Any, Sampled]:
-    """Return the start, what the log-density is given from there on, and the draws; an interrupted run goes on.
+    reader: Reader,
+    ids: Sequence[str],
+) -> tuple[Start, Any, Sampled, xr.Dataset]:
+    """Return the start, what the log-density is given from there on, the draws and their posterior; an interrupted run goes on.
 
     Parameters
     ----------
     target: log-densities of many points (``ArrestTarget`` and its like); ``data``: what it is given.
     begin: the clock (``time.perf_counter``) when the fit began.
     find: (target, data, gradient) -> start.
-    posterior: (draws, data) -> what the gate looks at.
+    reader, ids: of the posterior, which the gate looks at.
     """
     s = SamplerSettings(**settings.sampler.model_dump(exclude={"method"}))
     data = jax.tree.map(jnp.asarray, data)
@@ -68,13 +70,13 @@ def start_and_sample(
         sampler = future.result()
     console.print(f"{time.perf_counter() - begin:.0f} s: sampler compiled")
 
-    def enough(z: np.ndarray) -> bool:
-        return passes(posterior(z, data))
+    def posterior(z: np.ndarray) -> xr.Dataset:
+        return reader.posterior(z, data, ids)
 
     scale = scale_of(start, target.shared_size)
-    sampled = sample_side_by_side(sampler, s, scale, data, work, console, enough=enough)
+    sampled = sample_side_by_side(sampler, s, scale, data, work, console, enough=lambda z: passes(posterior(z)))
     console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
-    return start, data, sampled
+    return start, data, sampled, posterior(sampled.draws.z)
 
 
 def run_arrest_fit(folder: Path, out: Path, settings: ArrestFit, restart: bool) -> bool:
@@ -98,20 +100,17 @@ def run_arrest_fit(folder: Path, out: Path, settings: ArrestFit, restart: bool) 
         f"{settings.study.name}: {target.patients} patients, {int(data.counts.there.sum())} counts, "
         f"{data.ledger.dose.shape[0]} weeks, {target.dimensions} coordinates"
     )
-    reader = results.reader(target)
-
-    def posterior(z: np.ndarray, data: ArrestInputs) -> xr.Dataset:
-        return reader.posterior(z, data, tables.ids)
-
-    start, data, sampled = start_and_sample(target, data, settings, work, begin, find_arrest_start, posterior)
-    found, seconds = posterior(sampled.draws.z, data), time.perf_counter() - begin
-    tree = results.build_tree(target, data, tables, sampled.draws, found, folder, settings, seconds)
+    start, data, sampled, posterior = start_and_sample(
+        target, data, settings, work, begin, find_arrest_start, results.reader(target), tables.ids
+    )
+    seconds = time.perf_counter() - begin
+    tree = results.build_tree(target, data, tables, sampled.draws, posterior, folder, settings, seconds)
     parameters, loo = results.parameter_table(tree, target, start.shrinkage), left_out(tree)
     diagnostics = publish_patient_fit(
         out,
         begin,
         settings,
-        diagnosed(found, sampled, int(start.gradients)),
+        diagnosed(posterior, sampled, int(start.gradients)),
         tree,
         tables,
         parameters,

@@ -215,34 +215,38 @@ class ArrestTarget:
 
     def followed(self, lanes: Lanes, ledger: Ledger) -> Followed:
         """Return the course of the lanes, the patients of one point after the other."""
-        return self._parted(_follow, _untouched, lanes, ledger)
+        return self._parted(self._follow, _untouched, lanes, ledger)
 
     def of_patients(self, lanes: Lanes, ledger: Ledger, counts: Counts) -> Array:
         """Return the log-likelihood of each lane's counts and events."""
 
-        def seen(course: Callable[[ArrestTarget, Lanes, Ledger], Followed]):
-            def of(lanes: Lanes, fixed):
-                ledger, by_number = fixed
-                counts = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), by_number)
-                return self._likelihood(course(self, lanes, ledger), lanes, ledger, counts)
+        def seen(course: Callable[[Lanes, Ledger], Followed]) -> Callable[[Lanes, Any], Array]:
+            def of(lanes: Lanes, fixed: Any) -> Array:
+                ledger, counts = fixed
+                counts = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), counts)
+                return self._likelihood(course(lanes, ledger), lanes, ledger, counts)
 
-            return lambda _, lanes, fixed: by_chunks(of, lanes, fixed)
+            return partial(by_chunks, of)
 
         fixed = ledger, jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), -1, 0), counts)
-        return self._parted(seen(_follow), seen(_untouched), lanes, fixed)
+        return self._parted(seen(self._follow), seen(_untouched), lanes, fixed)
+
+    def _follow(self, lanes: Lanes, ledger: Ledger) -> Followed:
+        steps = self.settings.model.steps_per_day
+        return follow(lanes.individuals, lanes.rates, ledger, STRUCTURES["arrest"], steps)
 
     def _parted(self, treated: Callable[..., Any], untreated: Callable[..., Any], lanes: Lanes, fixed: Any) -> Any:
-        """Return what ``treated`` and ``untreated`` give of (self, lanes, fixed), lanes in their order.
+        """Return what ``treated`` and ``untreated`` give of (lanes, fixed), each of its patients, lanes in their order.
 
         Trees of arrays with lanes on the last axis.
         """
         if not self.untreated:
-            return treated(self, lanes, fixed)
+            return treated(lanes, fixed)
         number = np.arange(lanes.individuals.log_anc0.shape[0])
         none = np.isin(number % self.patients, self.untreated)
         kinds = [np.flatnonzero(x).astype(np.int32) for x in (~none, none)]
         some = [jax.tree.map(lambda x, k=k: jnp.asarray(x)[..., k], (lanes, fixed)) for k in kinds]
-        parts = [of(self, *x) for of, x in zip((treated, untreated), some, strict=True)]
+        parts = [of(*x) for of, x in zip((treated, untreated), some, strict=True)]
         order = np.argsort(np.concatenate(kinds)).astype(np.int32)
         return jax.tree.map(lambda *x: jnp.concatenate(x, axis=-1)[..., order], *parts)
 
@@ -280,11 +284,7 @@ class ArrestTarget:
         return self.log_densities(x[None], data)[0]
 
 
-def _follow(target: ArrestTarget, lanes: Lanes, ledger: Ledger) -> Followed:
-    return follow(lanes.individuals, lanes.rates, ledger, STRUCTURES["arrest"], target.settings.model.steps_per_day)
-
-
-def _untouched(_: ArrestTarget, lanes: Lanes, ledger: Ledger) -> Followed:
+def _untouched(lanes: Lanes, ledger: Ledger) -> Followed:
     return untouched(lanes.individuals, lanes.rates, ledger)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import xarray as xr
 
 from . import arrest_results, joint_results
 from .arrest_fit import start_and_sample
@@ -51,21 +50,17 @@ def run_joint_fit(folder: Path, out: Path, settings: ArrestFit, joint: Joint, re
         f"{other.settings.study.name}: {len(other.evidence.fit)} reported numbers; {len(joint.shared)} parameters shared, "
         f"{target.dimensions} coordinates"
     )
-    reader = joint_results.reader(target)
-
-    def posterior(z: np.ndarray, data: JointInputs) -> xr.Dataset:
-        return reader.posterior(z, data, tables.ids)
 
     def find(target: JointTarget, data: JointInputs, gradient: Gradient) -> Start:
         return find_joint_start(target, other, data, gradient)
 
-    start, data, sampled = start_and_sample(target, data, settings, work, begin, find, posterior)
-    found = posterior(sampled.draws.z, data)
+    reader = joint_results.reader(target)
+    start, _, sampled, posterior = start_and_sample(target, data, settings, work, begin, find, reader, tables.ids)
     seed, sides = settings.sampler.seed, joint_results.sides_of(target, sampled.draws)
     draws = joint_results.of_patients(sampled.draws, sides)
     patients = jax.tree.map(np.asarray, patients._replace(information=start.data.information))
     seconds = time.perf_counter() - begin
-    every = joint_results.with_means(found.copy(), target, sides, seed)
+    every = joint_results.with_means(posterior.copy(), target, sides, seed)
     tree = arrest_results.build_tree(single, patients, tables, draws, every, folder, settings, seconds)
     parameters, loo = arrest_results.parameter_table(tree, single, start.shrinkage), left_out(tree)
     by_patient = {"patients": arrest_results.patient_table(tree), "loo": loo}
@@ -80,7 +75,7 @@ def run_joint_fit(folder: Path, out: Path, settings: ArrestFit, joint: Joint, re
         out,
         begin,
         settings,
-        diagnosed(found, sampled, int(start.gradients)),
+        diagnosed(posterior, sampled, int(start.gradients)),
         tree,
         tables,
         parameters,

@@ -115,6 +115,19 @@ def by_hand(theta: dict, shift: np.ndarray, i: int) -> float:
     return total + float(np.log(alone[0]))
 
 
+def two_draws(text: str, tables, target, data):
+    """Return the population and the effects of two draws, and the file of a fit with these."""
+    rng = np.random.default_rng(7)
+    x, eta = 0.4 * rng.normal(size=(2, target.dimensions)), 0.3 * rng.normal(size=(2, 3, len(target.effects)))
+    thetas = [target.population(jnp.asarray(v)) for v in x]
+    own = [target.own(t, jnp.asarray(e), data) for t, e in zip(thetas, eta, strict=True)]
+    posterior = {
+        f"patient_{e}": (("chain", "draw", "patient"), np.array([[o[e] for o in own]])) for e in target.effects
+    }
+    tree = tree_of(ArrestFit, text, tables, x, posterior)
+    return thetas, eta, tree
+
+
 @pytest.mark.parametrize("given", [False, True], ids=["covariates", "exposure given"])
 def test_log_density_by_hand(given):
     """Patients' parameters from covariates and effects, their counts and events from the equations, priors by scipy."""
@@ -202,14 +215,7 @@ def test_a_patients_prediction_has_its_covariates(tmp_path, given):
     text = (GIVEN if given else CORRELATED).replace("steps_per_day = 4", "steps_per_day = 2")
     tables, settings = three(), ArrestFit.model_validate(tomllib.loads(text))
     target, data = problem(text)
-    rng = np.random.default_rng(7)
-    x, eta = 0.4 * rng.normal(size=(2, target.dimensions)), 0.3 * rng.normal(size=(2, 3, len(target.effects)))
-    thetas = [target.population(jnp.asarray(v)) for v in x]
-    own = [target.own(t, jnp.asarray(e), data) for t, e in zip(thetas, eta, strict=True)]
-    posterior = {
-        f"patient_{e}": (("chain", "draw", "patient"), np.array([[o[e] for o in own]])) for e in target.effects
-    }
-    tree = tree_of(ArrestFit, text, tables, x, posterior)
+    thetas, eta, tree = two_draws(text, tables, target, data)
     predicted = predict_arrest(
         tmp_path / "posterior.nc", tree, tables, settings, Proposal("01", 0.6, months=1), np.arange(2)
     )

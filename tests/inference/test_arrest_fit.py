@@ -13,8 +13,8 @@ from mezikd.inference import posterior_file
 from mezikd.inference.arrest_problem import BEYOND, build, read_tables
 from mezikd.inference.arrest_settings import EFFECTS, SDS, ArrestFit, Prior
 from mezikd.inference.arrest_start import find_arrest_start
-from mezikd.inference.arrest_target import Lanes
-from mezikd.inference.commands import run
+from mezikd.inference.arrest_target import ArrestTarget, Lanes
+from mezikd.inference.commands import built_in_fit, run
 from mezikd.inference.coordinates import straightened
 from mezikd.inference.event_check import COMPETING, EVENT, observed
 from mezikd.inference.patient_settings import load_patient_settings
@@ -133,6 +133,19 @@ def test_events_are_those_of_the_histories(trial, problem):
         deaths += ((h.death <= known) & (h.death < h.progression)).sum() + ((h.death <= h.cutoff) & progressed).sum()
         at += n
     assert data.deaths.before + data.deaths.fatal + data.deaths.after == deaths > 0
+
+
+def test_which_coordinates_are_of_the_spread():
+    """SDs and correlations of effects; not their parameters, not the effects."""
+    settings = load_patient_settings(built_in_fit().parent / "patients", ArrestFit)
+    names = [p.name for p in free(settings.declared)]
+    of_spread = ArrestTarget(settings, 3).of_spread
+    assert {n for n, mine in zip(names, of_spread, strict=False) if mine} == {
+        "exposure_sd", "anc0_sd", "maturation_sd", "progression_frailty_sd",
+    } and of_spread.sum() == 4  # fmt: skip
+    correlated = settings.model_copy(update={"effects": settings.effects.model_copy(update={"correlation": "lkj"})})
+    target = ArrestTarget(correlated, 3)
+    assert target.of_spread[target.shared_size - 6 : target.shared_size].all() and target.of_spread.sum() == 10
 
 
 def test_log_density_has_a_gradient_and_the_same_value_in_many_points(problem):

@@ -3,7 +3,6 @@
 And the K-PD way: no concentrations, a volume of 1 and an elimination rate that counts alone tell.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from mezikd.inference.patient_store import load_patient_fit, restored, stored
 from mezikd.inference.patient_tables import read_patients
 from scipy import stats
 from scipy.integrate import solve_ivp
+from slopes import check_slope
 from test_patient_fit import POWER, SMALL, table
 
 PK = SMALL[SMALL.index("ka = ") : SMALL.index("mtt = ")]
@@ -156,12 +156,7 @@ def test_log_density_by_hand(folder, tmp_path):
         expected.append(total)
         found.append(float(target.log_density(jnp.asarray(x), data)))
     assert found[0] - found[1] == pytest.approx(expected[0] - expected[1], abs=1e-4) and abs(found[0] - found[1]) > 0.5
-    both = jax.jit(jax.value_and_grad(target.log_density))
-    value, slope = both(jnp.asarray(x), data)
-    u = np.random.default_rng(7).normal(size=len(x))
-    step = (both(jnp.asarray(x + 1e-5 * u), data)[0] - both(jnp.asarray(x - 1e-5 * u), data)[0]) / 2e-5
-    assert np.isfinite(slope).all() and float(step) == pytest.approx(float(slope @ u), rel=1e-5)
-    np.testing.assert_allclose(target.log_densities(jnp.asarray(x)[None], data), [value], rtol=1e-12)
+    check_slope(target, x, data)
 
 
 def test_carried_forward_and_kept(folder):

@@ -1,6 +1,5 @@
 """Counts driven by individual PK parameters of an earlier analysis (columns of the table): density by hand, files, mistakes."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from mezikd.inference.patient_regimen import Proposal
 from mezikd.inference.patient_settings import load_patient_settings
 from mezikd.inference.patient_store import load_patient_fit
 from scipy import stats
+from slopes import check_slope
 from test_patient_fit import SMALL, by_scipy, table
 
 KA, CL, V1 = (0.8, 1.3, 1.0), (4.0, 6.0, 9.0), (40.0, 55.0, 70.0)
@@ -74,12 +74,7 @@ def test_log_density_by_hand(folder):
         expected.append(total)
         found.append(float(target.log_density(jnp.asarray(x), data)))
     assert found[0] - found[1] == pytest.approx(expected[0] - expected[1], abs=0.01) and abs(found[0] - found[1]) > 0.5
-    both = jax.jit(jax.value_and_grad(target.log_density))
-    value, slope = both(jnp.asarray(x), data)
-    u = np.random.default_rng(7).normal(size=len(x))
-    step = (both(jnp.asarray(x + 1e-5 * u), data)[0] - both(jnp.asarray(x - 1e-5 * u), data)[0]) / 2e-5
-    assert np.isfinite(slope).all() and float(step) == pytest.approx(float(slope @ u), rel=1e-5)
-    np.testing.assert_allclose(target.log_densities(jnp.asarray(x)[None], data), [value], rtol=1e-12)
+    check_slope(target, x, data)
 
 
 def test_from_files_to_results(folder):

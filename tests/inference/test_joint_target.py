@@ -200,6 +200,18 @@ def test_every_estimated_parameter_has_one_place(joint):
     sides = made.sides(jnp.arange(float(made.dimensions)) / 100.0)
     assert sides.patients.shape == (len(mine) + 8,) and sides.reported.shape == (len(theirs),)
     assert len(np.unique(np.asarray(sides.patients))) == len(mine) + 8
+    assert not made.of_spread.any()  # none is estimated
+
+
+def test_which_coordinates_are_of_the_spread(joint):
+    """An SD of effects of the patients' trial alone, and one that both trials share."""
+    plain = joint[0].single.settings
+    parameters = plain.model_dump()["parameters"] | {"anc0_sd": {}, "exposure_sd": {}}
+    settings = ArrestFit.model_validate(plain.model_dump() | {"parameters": parameters})
+    made = replace(joint[0], single=ArrestTarget(settings, 2), shared=("ec50", "anc0_sd"))
+    alone = [p.name for p in free(settings.declared) if p.name not in made.shared]
+    at = np.flatnonzero(made.of_spread)
+    assert at.tolist() == [made.layout.patients.start + alone.index("exposure_sd"), made.layout.first.start + 1]
 
 
 def test_coefficients_and_correlation_have_their_places(target):

@@ -20,8 +20,8 @@ from mezikd.inference.patient_regimen import Proposal
 from mezikd.inference.patient_settings import load_patient_settings
 from mezikd.inference.patient_store import TABLES, restored
 from simulated_tables import simulated_trial, write_tables
-from test_arrest_covariates import FIT, GIVEN, copied, three
-from test_patient_prediction import arrest_by_scipy, tree_of
+from test_arrest_covariates import FIT, GIVEN, copied, three, two_draws
+from test_patient_prediction import arrest_by_scipy
 
 RECORDS = GIVEN.replace(', dose = "AUCDOSE"', "")
 VARYING = np.array([30.0, 27.0, 36.0])
@@ -84,14 +84,7 @@ def test_a_patients_prediction(tmp_path):
     text = RECORDS.replace("steps_per_day = 4", "steps_per_day = 2")
     tables, settings = with_records(VARYING), ArrestFit.model_validate(tomllib.loads(text))
     target, data = built(text, tables)
-    rng = np.random.default_rng(7)
-    x, eta = 0.4 * rng.normal(size=(2, target.dimensions)), 0.3 * rng.normal(size=(2, 3, len(target.effects)))
-    thetas = [target.population(jnp.asarray(v)) for v in x]
-    own = [target.own(t, jnp.asarray(e), data) for t, e in zip(thetas, eta, strict=True)]
-    posterior = {
-        f"patient_{e}": (("chain", "draw", "patient"), np.array([[o[e] for o in own]])) for e in target.effects
-    }
-    tree = tree_of(ArrestFit, text, tables, x, posterior)
+    thetas, eta, tree = two_draws(text, tables, target, data)
     kept = restored(tree[TABLES].to_dataset())
     proposal = Proposal("01", None, months=1)
     predicted = predict_arrest(tmp_path / "posterior.nc", tree, kept, settings, proposal, np.arange(2))
