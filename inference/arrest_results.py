@@ -47,7 +47,7 @@ def reading(target: ArrestTarget) -> tuple[Callable[[Any, Any], dict[str, Any]],
             found |= {name: r[place] for name, place in pairs.items()}
         return found | {n + e: x for e, x in target.own(theta, eta, data).items()}
 
-    units = {p.name: p.unit for p in estimated} | dict.fromkeys(pairs, "1") | {n + e: UNITS[e] for e in target.effects}
+    units = {p.name: p.unit for p in estimated} | {n + e: UNITS[e] for e in target.effects}
     return read, units
 
 

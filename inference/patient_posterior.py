@@ -19,6 +19,7 @@ class Reader:
     read: Callable[[Any, Any], dict[str, Any]]
     """(points, data) -> values by name, leaves ``points`` or ``points patients``."""
     units: Mapping[str, str]
+    """Where they are not 1."""
 
     @classmethod
     def of(cls, read: Callable[[Any, Any], dict[str, Any]], units: Mapping[str, str]) -> "Reader":
@@ -41,7 +42,9 @@ class Reader:
 
         found = {n: by_chain(n) for n in blocks[0]}
         dims = ("chain", "draw", "patient")
-        return xr.Dataset({n: (dims[: x.ndim], x, {"unit": self.units[n]}) for n, x in found.items()}, coords=coords)
+        return xr.Dataset(
+            {n: (dims[: x.ndim], x, {"unit": self.units.get(n, "1")}) for n, x in found.items()}, coords=coords
+        )
 
 
 def _filled(z: np.ndarray) -> np.ndarray:

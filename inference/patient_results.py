@@ -3,7 +3,6 @@
 import hashlib
 import json
 import warnings
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import combinations
@@ -66,7 +65,7 @@ def reader(target: PatientTarget) -> Reader:
         own = target.patients_parameters(shared, eta, data)
         return out | {f"patient_{n}": own[n] for n in target.effects}
 
-    return Reader.of(read, defaultdict(lambda: "1", UNITS | {f"patient_{n}": UNITS[n] for n in target.effects}))
+    return Reader.of(read, UNITS | {f"patient_{n}": UNITS[n] for n in target.effects})
 
 
 def sampled(posterior: xr.Dataset) -> xr.Dataset:

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from mezikd.inference.commands import run
-from mezikd.inference.friberg_prediction import predict_friberg
+from mezikd.inference.friberg_prediction import exposure_of_a_unit, predict_friberg
 from mezikd.inference.patient_fit import load
 from mezikd.inference.patient_regimen import NO_DOSE, Proposal
 from mezikd.inference.patient_settings import load_patient_settings
 from mezikd.inference.patient_store import load_patient_fit, restored, stored
 from mezikd.inference.patient_tables import read_patients
+from mezikd.model.dosing_events import Dose, Records
 from scipy import stats
 from scipy.integrate import solve_ivp
 from slopes import check_slope
@@ -197,6 +198,19 @@ def test_from_files_to_results(folder):
         np.testing.assert_allclose(f.anc[0], theirs, rtol=5e-3)
     assert both[0].extrapolated and both[1].scenario == NO_DOSE
     assert np.abs(np.log(both[0].anc[0] / both[1].anc[0])).max() > 0.02
+
+
+def test_a_units_exposure_is_sum_over_sum():
+    """Doses of 100, 50 and 200 with exposures 2, 3 and 0: (2 + 3) / 150, the last tells nothing; at equal times the last row's."""
+    time, level = np.array([0.0, 24.0, 24.0, 48.0]), np.array([2.0, 2.0, 3.0, 0.0])
+    zero = np.zeros(4)
+    r = Records(time, zero, zero, zero, zero, zero, zero, zero, level)
+    given = [
+        Dose(t, amount, 0.0, 0.0, 0.0, i, 9)
+        for i, (t, amount) in enumerate([(0.0, 100.0), (24.0, 50.0), (48.0, 200.0)])
+    ]
+    assert exposure_of_a_unit(r, given) == pytest.approx(5.0 / 150.0, rel=1e-12)
+    assert exposure_of_a_unit(r, given[2:]) == 0.0
 
 
 def test_patients_without_doses(folder, tmp_path, capsys):

@@ -11,12 +11,13 @@ from mezikd.inference.figures_course import thinned
 from mezikd.inference.places import built_in_fit, find_posterior
 from mezikd.inference.posterior_file import load
 from mezikd.inference.predict import fitted_of
-from mezikd.inference.prediction import predict, theta_of
+from mezikd.inference.prediction import STRUCTURE, Simulator, batches, predict, theta_of
 from mezikd.inference.prediction_outcomes import NEUTROPENIA, PFS, SEVERE, Key
+from mezikd.inference.programs import BATCH
 from mezikd.inference.scenario_settings import Prediction
 from mezikd.inference.scenarios import CONTROL, NamedScenario
 from mezikd.inference.trial import simulated_trials
-from mezikd.model.exact import form_of
+from mezikd.model.exact import Form, form_of
 from mezikd.model.regimen import DAYS_PER_MONTH
 from mezikd.model.scenario import Scenario
 
@@ -80,3 +81,16 @@ def test_progression_free_at_six_months(both, scenario, arm):
     error = 100.0 * np.sqrt(0.25 * (1.0 / len(time) + 1.0 / (DRAWS * PATIENTS)))
     # Kd is predicted for the mezigdomide arm's regions, which do not act on progression.
     assert abs(ours - theirs) < 3.0 * error, (ours, theirs, error)
+
+
+def test_every_draw_is_in_one_batch():
+    """23 draws of two structures: each once, in order, the fillings left out."""
+    structure = np.repeat([0, 1], [13, 10])
+    theta = {"ec50": np.linspace(0.1, 0.9, 23), STRUCTURE: structure}
+    simulator = Simulator(theta, Form(("arrest", "friberg")), Prediction(patients=64, draws=23))
+    found = [simulator.batch(begin) for begin in batches(theta)]
+    assert [b.size for b in found] == [BATCH, 3, BATCH] and {len(b.effects) for b in found} == {BATCH}
+    np.testing.assert_array_equal(np.concatenate([b.theta["ec50"][: b.size] for b in found]), theta["ec50"])
+    np.testing.assert_array_equal(np.concatenate([np.repeat(b.structure, b.size) for b in found]), structure)
+    effects = np.concatenate([b.effects[: b.size] for b in found])
+    assert len(np.unique(effects[:, 0, 0])) == 23

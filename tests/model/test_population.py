@@ -8,12 +8,14 @@ from mezikd.model.population import (
     Information,
     Spread,
     coordinates_of,
+    correlation_law,
     correlation_root,
     correlations,
     effects_of,
     root_to_coordinates,
 )
 from mezikd.model.residual import log_likelihood
+from numpyro.distributions import LKJCholesky
 from scipy import stats
 
 SD = np.array([0.2, 0.5, 0.9])
@@ -86,3 +88,12 @@ def test_residual_errors_against_scipy():
         normal = stats.norm(f, scale)
         np.testing.assert_allclose(log_likelihood(y, f, sd, error, seen), normal.logpdf(y), rtol=1e-12)
         np.testing.assert_allclose(log_likelihood(y, f, sd, error, below), normal.logcdf(y), rtol=1e-10)
+
+
+@pytest.mark.parametrize(("effects", "shape"), [(2, 1.0), (3, 2.0), (4, 0.7)])
+def test_law_of_one_correlation(effects, shape):
+    """Quantiles of a correlation of matrices drawn from LKJ."""
+    root = LKJCholesky(effects, shape).sample(jax.random.PRNGKey(3), (40_000,))
+    x = np.asarray((root @ jnp.swapaxes(root, 1, 2))[:, 0, 1])
+    at = np.linspace(0.05, 0.95, 10)
+    np.testing.assert_allclose(correlation_law(effects, shape).cdf(np.quantile(x, at)), at, atol=0.012)
