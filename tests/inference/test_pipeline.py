@@ -73,6 +73,16 @@ def test_posterior_file(fitted):
     assert set(tree["log_likelihood"].data_vars) - {"joint"} == fitted_rows
 
 
+def test_terms_of_the_likelihood_add_up_to_the_log_density(fitted):
+    """With the prior, draw by draw: of a fit just made and of the shipped one, of which every fourth draw has its terms."""
+    for path in (fitted / "posterior.nc", built_in_fit() / "posterior.nc"):
+        tree = posterior_file.opened(path)
+        terms = sum(v.to_numpy() for v in tree["log_likelihood"].to_dataset().values())
+        z, density = tree["unconstrained_posterior"]["z"].to_numpy(), tree["sample_stats"]["lp"].to_numpy()
+        step = max(1, z.shape[1] // 100)
+        np.testing.assert_allclose(terms - 0.5 * (z[:, ::step] ** 2).sum(axis=2), density[:, ::step], atol=1e-8)
+
+
 def test_a_finished_fit_is_not_overwritten(fitted, capsys):
     before = (fitted / "posterior.nc").read_bytes()
     assert run(["fit", "--out", str(fitted)]) == BAD_INPUT
