@@ -75,6 +75,14 @@ def daily_doses(tables: PatientData, days: int, counted: np.ndarray | float = 1.
     return out
 
 
+def going_on(dose: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return ``dose`` (mg, ``days patients``) as if the last day before ``end`` were repeated up to the end of that week."""
+    day = np.arange(len(dose))[:, None]
+    last = np.clip(np.ceil(end).astype(int) - 1, 0, len(dose) - 1)
+    after = (day > last) & (day < WEEK * (end // WEEK + 1.0))
+    return np.where(after, dose[last, np.arange(len(end))], dose)
+
+
 def counts_of(tables: PatientData) -> Counts:
     """Return the neutrophil counts of all patients."""
     o = tables.observations.loc[tables.observations["observable"] == "anc"]
@@ -147,9 +155,9 @@ def build(folder: Path, settings: ArrestFit, tables: PatientData) -> tuple[Arres
     if settings.exposure is not None:
         covariates[GIVEN], counted = given_exposures(folder, settings.exposure, tables, drug > 0.0)
     dose = daily_doses(tables, WEEK * weeks, counted)
-    ledger = Ledger(
-        dose.reshape(weeks, WEEK, n), np.where(ended > 0, stop, BEYOND), infection, infected, progression, progressed
-    )
+    stop = np.where(ended > 0, stop, BEYOND)
+    every = going_on(dose, np.minimum(stop, progression)).reshape(weeks, WEEK, n)
+    ledger = Ledger(dose.reshape(weeks, WEEK, n), stop, infection, infected, progression, progressed, every)
     inputs = ArrestInputs(
         ledger, counts, _regions(folder, settings, tables), drug, _deaths(ledger, *event(tables, "death")),
         Information(np.zeros((n, k, k)), np.zeros((n, k))), covariates,

@@ -297,4 +297,4 @@ def repeated(data: ArrestInputs, times: int) -> tuple[Ledger, Counts]:
         x = jnp.asarray(x)
         return jnp.tile(x, (1,) * (x.ndim - 1) + (times,))
 
-    return Ledger(*(last(x) for x in data.ledger)), Counts(*(jnp.tile(jnp.asarray(x), (times, 1)) for x in data.counts))
+    return jax.tree.map(last, data.ledger), Counts(*(jnp.tile(jnp.asarray(x), (times, 1)) for x in data.counts))

@@ -93,7 +93,9 @@ def continued(ledger: Ledger, seen: Outcomes) -> Ledger:
     begin = np.where(caused, np.ceil(np.minimum(stop, seen.free)), np.inf)
     for day in range(WINDOW, len(dose)):
         dose[day] = np.where(day >= begin, dose[day - WINDOW], dose[day])
-    return ledger._replace(dose=dose.reshape(weeks, 7, n), stop=np.where(caused, BEYOND, stop))
+    dose, given = dose.reshape(weeks, 7, n), ledger.going_on
+    given = None if given is None else np.where(caused, dose, given)
+    return ledger._replace(dose=dose, stop=np.where(caused, BEYOND, stop), going_on=given)
 
 
 def simulated(h: Hazards, at: np.ndarray, ledger: Ledger, until: np.ndarray, parts: tuple[bool, bool], rng) -> Outcomes:

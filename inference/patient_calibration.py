@@ -100,15 +100,17 @@ def of_size(data: ArrestInputs, weeks: int) -> ArrestInputs:
 
     What is added is doses of 0 after all follow-up, and counts that are not there.
     """
-    dose, counts = data.ledger.dose, data.counts
-    more = weeks - dose.shape[0], weeks - counts.day.shape[1]
+    ledger, counts = data.ledger, data.counts
+    more = weeks - ledger.dose.shape[0], weeks - counts.day.shape[1]
     if min(more) < 0:
         raise ValueError(
-            f"a trial of {dose.shape[0]} weeks and {counts.day.shape[1]} counts a patient, room for {weeks}"
+            f"a trial of {ledger.dose.shape[0]} weeks and {counts.day.shape[1]} counts a patient, room for {weeks}"
         )
-    dose = np.pad(dose, ((0, more[0]), (0, 0), (0, 0)))
+    dose, going_on = (
+        None if x is None else np.pad(x, ((0, more[0]), (0, 0), (0, 0))) for x in (ledger.dose, ledger.going_on)
+    )
     padded = [np.pad(x, ((0, 0), (0, more[1]))) for x in counts]
-    return data._replace(ledger=data.ledger._replace(dose=dose), counts=type(counts)(*padded))
+    return data._replace(ledger=ledger._replace(dose=dose, going_on=going_on), counts=type(counts)(*padded))
 
 
 def evenly(draws: Draws, size: int) -> np.ndarray:

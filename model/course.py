@@ -120,9 +120,8 @@ def day(state, dose, c: _Daily, structure, steps: int, support=None):
     """
     amount, arrest, chain = state
     amount = amount + c.dose * dose
-    power = jnp.exp(c.hill * log(amount + by_dtype(amount, *UNDERFLOW)))
-    tumour = power * c.tumour
-    tumour = c.tumour_scale * log_ratio(1.0 + tumour, 1.0 + tumour * c.shrink_day)
+    power = _power(amount, c)
+    tumour = _tumour_block(power, c)
     for _ in range(steps):
         power_g, power_1 = power * c.shrink_g, power * c.shrink_1
         first = c.scale_g * log_ratio(1.0 + power, 1.0 + power_g)
@@ -135,6 +134,23 @@ def day(state, dose, c: _Daily, structure, steps: int, support=None):
         arrest = second + (arrest - second) * c.keep_1
         power = power_1
     return (amount * c.decay, arrest, chain), tumour
+
+
+def tumour_day(amount, dose, c: _Daily):
+    """Return the amount a day later and the day's tumour block, as ``day`` does."""
+    amount = amount + c.dose * dose
+    return amount * c.decay, _tumour_block(_power(amount, c), c)
+
+
+def _power(amount, c: _Daily):
+    """Return (amount / EC50)^n."""
+    return jnp.exp(c.hill * log(amount + by_dtype(amount, *UNDERFLOW)))
+
+
+def _tumour_block(power, c: _Daily):
+    """Return the mean over a day of a^n/(EC50_T^n + a^n), from (amount / EC50)^n at its start."""
+    tumour = power * c.tumour
+    return c.tumour_scale * log_ratio(1.0 + tumour, 1.0 + tumour * c.shrink_day)
 
 
 def start(ind: Individuals, structure, shape: tuple[int, ...]):

@@ -22,7 +22,7 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Int
 
-from .course import daily_constants, day, start
+from .course import daily_constants, day, start, tumour_day
 from .disposition import two_nodes
 from .elementary import log
 from .individuals import Individuals
@@ -48,6 +48,12 @@ class Ledger(NamedTuple):
     progression: Float[Numbers, "lanes"]
     """The same of progression."""
     progressed: Float[Numbers, "lanes"]
+    going_on: Float[Numbers, "weeks 7 lanes"] | None = None
+    """mg a day as if dosing had gone on to the end of the week in which treatment or follow-up ended: of the tumour effect.
+
+    The effect of a week is that of its seven days. Doses end with progression: were they counted as they are, progression would
+    seem to come when the effect is low. None: as ``dose``.
+    """
 
 
 class Counts(NamedTuple):
@@ -111,8 +117,11 @@ def follow(ind: Individuals, r: Rates, ledger: Ledger, structure: Any, steps: in
     @partial(jax.checkpoint, prevent_cse=False)
     def week(carry, xs):
         state, effect, cumulative, hazard = carry
-        doses, begin = xs
+        doses, going_on, begin = xs
+        amount = state[0]
         state, (log_blood, arrest, tumour) = jax.lax.scan(one_day, state, doses)
+        if going_on is not None:
+            tumour = jax.lax.scan(lambda a, mg: tumour_day(a, mg, constants), amount, going_on)[1]
         t = begin + jnp.arange(7.0)[:, None]
         early = 1.0 + r.early * jnp.exp(-(t + 0.5) / r.early_days)
         h = ind.infection_rate * early * daily_ratio(ind.log_anc0 + log_blood, arrest, theta)
@@ -125,7 +134,8 @@ def follow(ind: Individuals, r: Rates, ledger: Ledger, structure: Any, steps: in
     zero = jnp.zeros(lanes)
     begin = 7.0 * jnp.arange(weeks)
     carry = start(ind, structure, (lanes,)), zero, zero, zero
-    (_, _, cumulative, hazard), (log_blood, effect) = jax.lax.scan(week, carry, (jnp.asarray(ledger.dose), begin))
+    xs = jnp.asarray(ledger.dose), jax.tree.map(jnp.asarray, ledger.going_on), begin
+    (_, _, cumulative, hazard), (log_blood, effect) = jax.lax.scan(week, carry, xs)
     return Followed(log_blood.reshape(7 * weeks, lanes), cumulative, hazard, effect)
 
 

@@ -62,13 +62,15 @@ def measure(patients: int) -> list:
     )  # fmt: skip
     on = (np.arange(7 * WEEKS) % 28 < 21).reshape(WEEKS, 7, 1)
     end, none = np.full(patients, 7.0 * WEEKS - 1.0), np.zeros(patients)
+    dose = on * rng.choice([0.6, 1.0], patients)
     ledger = Ledger(
-        on * rng.choice([0.6, 1.0], patients),
+        dose,
         np.full(patients, BEYOND),
         end * rng.random(patients),
         none + 1.0,
         end,
         none,
+        dose,
     )
     shape = patients, COUNTS
     counts = Counts(rng.integers(0, 7 * WEEKS, shape), rng.normal(0.8, 0.5, shape), np.zeros(shape), np.ones(shape))

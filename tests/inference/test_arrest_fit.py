@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from mezikd.inference import posterior_file
-from mezikd.inference.arrest_problem import BEYOND, build, read_tables
+from mezikd.inference.arrest_problem import BEYOND, build, going_on, read_tables
 from mezikd.inference.arrest_settings import EFFECTS, SDS, ArrestFit, Prior
 from mezikd.inference.arrest_start import find_arrest_start
 from mezikd.inference.arrest_target import ArrestTarget, Lanes
@@ -133,6 +133,21 @@ def test_events_are_those_of_the_histories(trial, problem):
         deaths += ((h.death <= known) & (h.death < h.progression)).sum() + ((h.death <= h.cutoff) & progressed).sum()
         at += n
     assert data.deaths.before + data.deaths.fatal + data.deaths.after == deaths > 0
+
+
+def test_doses_as_if_they_had_gone_on():
+    """To the end of the week of the end: the day before it is repeated, whatever it was; other weeks stay."""
+    dose = np.zeros((21, 6))
+    dose[:14] = 1.0
+    dose[9:, 1], dose[10:, 2], dose[9:, 3], dose[8:, 4] = 0.0, 0.0, 0.0, 0.6
+    end = np.array([9.4, 8.7, 10.0, 10.2, 9.5, 16.5])
+    dose[10:14, 0] = 0.0
+    found = going_on(dose, end)
+    expected = dose.copy()
+    expected[9:14, 0] = expected[9:14, 1] = expected[10:14, 2] = 1.0  # ends in a dose's day, and at the end of one
+    expected[10:14, 4] = 0.6
+    np.testing.assert_array_equal(found, expected)  # held on the day before, and in a week without doses: nothing
+    np.testing.assert_array_equal(going_on(dose, np.full(6, BEYOND)), dose)
 
 
 def test_which_coordinates_are_of_the_spread():

@@ -12,6 +12,7 @@ from mezikd.inference.arrest_settings import ArrestFit
 from mezikd.inference.arrest_start import find_arrest_start
 from mezikd.inference.calibration import RANKED, Fitted, drawn_truths
 from mezikd.inference.commands import built_in_fit, run
+from mezikd.inference.coordinates import straightened
 from mezikd.inference.patient_calibration import (
     VERSION,
     PatientCalibrator,
@@ -28,6 +29,7 @@ from mezikd.inference.problem import design_of
 from mezikd.inference.sampler import Draws
 from mezikd.inference.settings import load_settings
 from mezikd.model.parameters import DECLARED, free
+from mezikd.model.population import Information
 
 TOML = """
 [study]
@@ -225,3 +227,35 @@ def test_a_start_where_nearly_all_have_progressed():
     start = find_arrest_start(target, data, Gradient(target, data))
     found = dict(zip(names, np.asarray(target.prior_scaled(start.x)), strict=True))
     assert abs(found["progression_frailty_sd"]) < 3.0 and abs(found["progression_shape"]) < 3.0
+
+
+@pytest.mark.slow
+def test_scores_at_the_truth_are_zero_on_average():
+    """40 trials of 200 patients: slopes of the likelihood at the parameters and effects that they were simulated with.
+
+    With doses that end with progression counted in the tumour effect of that week, that of tumour_effect was 5 standard errors off.
+    """
+    settings = load_patient_settings(built_in_fit().parent / "patients", ArrestFit)
+    plan = TrialPlan(settings, design_of(load_settings(built_in_fit())), 200, 12, 7)
+    parameters, gradient, scores = free(settings.declared), None, []
+    for i, z in enumerate(drawn_truths(None, len(parameters), 40, 7)):
+        trial = simulated(plan, z, i)
+        target, data = problem_of(plan, trial)
+        n, k = target.patients, len(target.effects)
+        data = data._replace(information=Information(np.zeros((n, k, k)), np.zeros((n, k))))
+        gradient = (gradient or Gradient(target, data)).of(data)
+        x = [np.asarray(straightened(jnp.asarray(z), settings.declared))]
+        for arm in trial.arms:
+            who, theta = arm.person, {name: float(v) for name, v in trial.theta.items()}
+            potency = np.asarray(who.log_exposure - who.block.log_ec50) + np.log(theta["ec50"])
+            baseline = np.asarray(who.log_anc0) - np.log(theta["anc0"])
+            logs = potency, baseline, np.log(arm.maturation), np.log(np.asarray(who.progression_frailty))
+            sds = [theta[name] for name in settings.sds]
+            x.append(
+                np.stack([np.broadcast_to(v, arm.size) / sd for v, sd in zip(logs, sds, strict=True)], axis=1).ravel()
+            )
+        slope = gradient(np.concatenate(x))[1][: len(z)]
+        moved = np.asarray(jax.jacobian(lambda z: straightened(z, settings.declared))(jnp.asarray(z)))
+        scores.append(moved.T @ slope + z)  # without the slope of the prior
+    mean, error = np.mean(scores, axis=0), np.std(scores, axis=0, ddof=1) / np.sqrt(len(scores))
+    assert (np.abs(mean / error) < 3.5).all(), dict(zip([p.name for p in parameters], mean / error, strict=True))

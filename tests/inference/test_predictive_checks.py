@@ -185,7 +185,12 @@ def test_treatment_goes_on_where_an_event_ended_it():
     new = check.continued(ledger, check.Outcomes(free, failed, free, failed))
     np.testing.assert_array_equal(new.dose.reshape(98, 3)[:, 0], np.arange(98) % 28 < 21)
     np.testing.assert_array_equal(new.dose.reshape(98, 3)[:, 1:], dose[:, 1:])
-    assert new.stop.tolist() == [BEYOND, 30.0, BEYOND]
+    assert new.stop.tolist() == [BEYOND, 30.0, BEYOND] and new.going_on is None
+    # What counts for the tumour effect goes on with the doses; where treatment ended for other reasons it stays.
+    given = ledger._replace(going_on=2.0 * ledger.dose)
+    new = check.continued(given, check.Outcomes(free, failed, free, failed))
+    np.testing.assert_array_equal(new.going_on[..., 0], new.dose[..., 0])
+    np.testing.assert_array_equal(new.going_on[..., 1:], 2.0 * new.dose[..., 1:])
 
 
 def test_crossed():

@@ -170,3 +170,25 @@ def test_deaths_against_scipy():
 
     one, two = (0.01, 0.04, 0.06), (0.02, 0.05, 0.1)
     assert ours(*one) - ours(*two) == pytest.approx(theirs(*one) - theirs(*two), rel=1e-9)
+
+
+def test_the_tumour_effect_is_that_of_doses_that_go_on(followed):
+    """Doses cut in week 5: counts and infection as cut, the effect of that week, and the one frozen there, as uncut."""
+    who, rates, _ = followed
+    cut = DOSE.copy()
+    cut[5, 3:], cut[6:] = 0.0, 0.0
+    uncut = DOSE.copy()
+    uncut[6:] = 0.0
+    ended = LEDGER._replace(stop=np.full(LANES, 38.2), dose=cut)
+
+    @jax.jit
+    def of(ledger):
+        return follow(who, rates, ledger, neutrophils)
+
+    found, alone, whole = of(ended._replace(going_on=uncut)), of(ended), of(ended._replace(dose=uncut))
+    np.testing.assert_allclose(found.effect, whole.effect, rtol=1e-12)
+    for name in ("log_blood", "cumulative", "hazard"):
+        np.testing.assert_allclose(getattr(found, name), getattr(alone, name), rtol=1e-12)
+    dosed = DOSE[5, 3:].any(axis=0)
+    assert (np.asarray(whole.effect[5] - alone.effect[5])[dosed] > 1e-3).all() and dosed.any()
+    np.testing.assert_allclose(of(ended._replace(going_on=cut)).effect, alone.effect, rtol=1e-12)
