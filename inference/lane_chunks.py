@@ -25,11 +25,12 @@ def by_chunks(function: Callable[[Any, Any], jax.Array], lanes: Any, fixed: Any)
     if chunks == 1:
         return function(lanes, fixed)
     size = -(-n // chunks)
-    # The last lane fills up the last chunk.
-    number = np.minimum(np.arange(chunks * size), n - 1)
+    more = chunks * size - n
 
-    def split(tree):
-        return jax.tree.map(lambda x: jnp.moveaxis(x[..., number].reshape(*x.shape[:-1], chunks, size), -2, 0), tree)
+    def filled(x):
+        """Return ``x`` with its last lane repeated until the chunks are full."""
+        x = jnp.asarray(x)
+        return jnp.concatenate([x, jnp.broadcast_to(x[..., -1:], (*x.shape[:-1], more))], axis=-1) if more else x
 
     def joined(tree):
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1)[..., :n], tree)
@@ -39,7 +40,12 @@ def by_chunks(function: Callable[[Any, Any], jax.Array], lanes: Any, fixed: Any)
         return value, back(jnp.ones_like(value))[0]
 
     def over(f, lanes, fixed):
-        return joined(jax.lax.map(lambda x: f(*x), (split(lanes), split(fixed))))
+        every = jax.tree.map(filled, (lanes, fixed))
+
+        def chunk(i):
+            return f(*jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * size, size, axis=-1), every))
+
+        return joined(jax.lax.map(chunk, np.arange(chunks, dtype=np.int32)))
 
     @jax.custom_vjp
     def every(lanes, fixed):
