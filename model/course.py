@@ -214,9 +214,8 @@ def expected_course(
     days = jax.checkpoint(one_day, prevent_cse=False)
     seen_of = jax.checkpoint(lambda blood, arrest: see(Days(ind.log_anc0 + log(blood), arrest)), prevent_cse=False)
 
-    def daily_week(carry, xs):
-        state, rules_state = carry
-        doses, due_now = xs
+    @partial(jax.checkpoint, prevent_cse=False)
+    def visit(state, rules_state, due_now):
         level = ind.log_anc0 + log(structure.blood(state[2], ind.marrow))
         count = rules.chances(level, rule)
         first_hold = due_now * count.hold[UNTOUCHED]
@@ -226,10 +225,16 @@ def expected_course(
         joins = jnp.stack([jnp.zeros_like(joined), joined])
         state = jax.tree.map(lambda x: x + joins * (x[UNTOUCHED] - x), state)
         shares = intensity * jnp.stack([jnp.ones_like(share), share])
+        return state, rules_state, shares, weekly, (count.hold[UNTOUCHED], of_held)
+
+    def daily_week(carry, xs):
+        doses, due_now = xs
+        state, rules_state, shares, weekly, count = visit(*carry, due_now)
         state, (blood, arrest, tumour) = jax.lax.scan(partial(days, shares), state, doses)
         seen = seen_of(blood, arrest)
-        return (state, rules_state), (seen, tumour.mean(axis=0), weekly, (count.hold[UNTOUCHED], of_held))
+        return (state, rules_state), (seen, tumour.mean(axis=0), weekly, count)
 
+    @partial(jax.checkpoint, prevent_cse=False)
     def later_week(carry, xs):
         due_now, (first_hold, count) = xs
         carry, weekly, _, _ = follow_rules(carry, count, due_now, due_now * first_hold)

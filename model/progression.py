@@ -115,19 +115,44 @@ def alive_after(progressed, death_after):
     return recursion(half * progressed, keep)
 
 
+@jax.custom_vjp
 def recursion(x, keep):
-    """Return y with y[0] = 0, y[i+1] = keep y[i] + x[i], along the first axis."""
+    """Return y with y[0] = 0, y[i+1] = keep y[i] + x[i], along the first axis.
 
-    def step(y, now):
-        y = keep * y + now
-        return y, y
+    ``keep`` is a number. In place, and so is the reverse pass: a scan would fill its result twice.
+    """
+    return _in_place(jnp.concatenate([jnp.zeros_like(x[:1]), x]), keep)
 
-    zero = jnp.zeros_like(x[0])
-    return jnp.concatenate([zero[None], jax.lax.scan(step, zero, x)[1]])
+
+def _in_place(y, keep, reverse: bool = False):
+    """Return ``y`` after each row in turn, the last first with ``reverse``, has gained ``keep`` times the one done before."""
+    rows = y.shape[0]
+
+    def step(i, now):
+        y, last = now
+        i = rows - 1 - i if reverse else i
+        last = keep * last + jax.lax.dynamic_index_in_dim(y, i, keepdims=False)
+        return jax.lax.dynamic_update_index_in_dim(y, last, i, 0), last
+
+    return jax.lax.fori_loop(0, rows, step, (y, jnp.zeros_like(y[0])))[0]
+
+
+def _recursion_forward(x, keep):
+    y = recursion(x, keep)
+    return y, (y, keep)
+
+
+def _recursion_reverse(kept, gradient):
+    y, keep = kept
+    gradient = _in_place(gradient, keep, reverse=True)[1:]
+    return gradient, (gradient * y[:-1]).sum()
+
+
+recursion.defvjp(_recursion_forward, _recursion_reverse)
 
 
 def running_sum(x):
-    """Return the sums of the first 0, 1, ... rows of ``x``; a scan is ten times cheaper here than jnp.cumsum."""
+    """Return the sums of the first 0, 1, ... rows of ``x``; ten times cheaper here than jnp.cumsum."""
     return recursion(x, 1.0)
 
 

@@ -58,6 +58,26 @@ def states_and_counts(h: Hazards, weeks: int, steps: int = 1) -> np.ndarray:
     return np.stack([np.asarray(x)[steps - 1 :: steps, 0] for x in columns], axis=1)
 
 
+def test_recursion_and_its_gradient():
+    """Against the explicit lower triangle of powers of ``keep``, alone and for several at once."""
+    rng = np.random.default_rng(4)
+    x, weight, keep = rng.normal(size=(9, 3)), rng.normal(size=(10, 3)), 0.7
+    power = np.arange(10)[:, None] - np.arange(9)[None] - 1
+    triangle = np.where(power >= 0, keep ** np.maximum(power, 0), 0.0)
+    slope = np.where(power >= 1, power * keep ** np.maximum(power - 1, 0), 0.0)
+    np.testing.assert_allclose(progression.recursion(x, keep), triangle @ x, rtol=1e-14)
+    np.testing.assert_allclose(progression.running_sum(x)[1:], np.cumsum(x, axis=0), rtol=1e-13)
+
+    def loss(x, keep):
+        return (weight * progression.recursion(x, keep)).sum()
+
+    by_x, by_keep = jax.jit(jax.grad(loss, argnums=(0, 1)))(x, keep)
+    np.testing.assert_allclose(by_x, triangle.T @ weight, rtol=1e-13)
+    np.testing.assert_allclose(by_keep, (weight * (slope @ x)).sum(), rtol=1e-13)
+    several = jax.vmap(jax.grad(loss), in_axes=(0, None))(np.stack([x, 2.0 * x]), keep)
+    np.testing.assert_allclose(several, np.stack([by_x, by_x]), rtol=1e-13)
+
+
 def test_states_follow_the_continuous_chain():
     """Of second order in the week, and small."""
     exact = markov(WEEKLY, np.arange(1, WEEKS + 1))
