@@ -110,18 +110,26 @@ def doses(mistakes: Mistakes, tables: dict[str, Table], drug: str) -> None:
                  "add the doses to adex, or give SAFFL N", patient=sl.subject)  # fmt: skip
 
 
-def exposures(mistakes: Mistakes, tables: dict[str, Table], drug: str, column: str) -> None:
-    """Exposures are by patient (adsl) or by record of doses (adex), not both; a record with a dose has one above 0."""
-    ex = tables.get("adex")
+def exposures(mistakes: Mistakes, tables: dict[str, Table], drug: str, column: str) -> bool:
+    """Return whether exposures are by record of doses (adex) and not by patient (adsl); a record with a dose has one above 0.
+
+    Both may have the column where adex repeats the patient's value in each record, as core variables are: by patient.
+    """
+    sl, ex = tables["adsl"], tables.get("adex")
     if ex is None or not ex.has(column):
-        return
-    if tables["adsl"].has(column):
-        mistakes.one(ex.raw, "has the column of exposures, and so has adsl: which one counts is not clear",
-                     "delete or rename one: that of adsl is one exposure a patient, that of adex is of the dose of each record", column=column)  # fmt: skip
+        return False
     dosed = of_drug(ex, drug) & ex.sound & (ex.column("EXDOSE") > 0.0)
+    if sl.has(column):
+        of_patient = pd.Series(pd.to_numeric(sl.raw.frame[column], errors="coerce").to_numpy(float), sl.subject)
+        repeated = of_patient[~of_patient.index.duplicated()].reindex(ex.subject).to_numpy()
+        if np.allclose(repeated[dosed], ex.column(column)[dosed], rtol=1e-6, atol=0.0, equal_nan=True):
+            return False
+        mistakes.one(ex.raw, "has the column of exposures, and so has adsl, with other values: which one counts is not clear",
+                     "delete or rename one: that of adsl is one exposure a patient, that of adex is of the dose of each record", column=column)  # fmt: skip
     mistakes.add(ex.raw, dosed & ~(ex.column(column) > 0.0), column, lambda i: f"value {shown(ex.raw.cell(i, column))} of a dose of {ex.column('EXDOSE')[i]:g} mg",
                  "complete it, or leave the patient out: an exposure that is given is not estimated for anybody", patient=ex.subject,
                  allowed="above 0 for every record with a dose")  # fmt: skip
+    return True
 
 
 def counts(mistakes: Mistakes, tables: dict[str, Table]) -> None:

@@ -47,7 +47,7 @@ def read_adam(
     positive: covariates that must be above 0.
     drug: EXTRT whose doses are read.
     exposure: column of exposures, of adsl (a covariate like the others) or of adex: of the dose of each record; then BY_RECORD of
-        the table of exposure, where it is no other column of adex.
+        the table of exposure, where it is no other column of adex. A column of both with the same values is that of adsl.
 
     Raises
     ------
@@ -62,8 +62,7 @@ def read_adam(
     if len(tables) < len(paths):
         mistakes.raise_if_any()
     check_tables(mistakes, tables, drug)
-    if exposure is not None:
-        exposures(mistakes, tables, drug, exposure)
+    by_record = exposure is not None and exposures(mistakes, tables, drug, exposure)
     sl = tables["adsl"]
     index = np.arange(len(sl))
     named = [c for c in sl.raw.frame.columns if c not in NOT_COVARIATES and (c in BASELINE or not c.endswith(DATED))]
@@ -77,7 +76,7 @@ def read_adam(
     ids = tuple(sl.subject.tolist())
     number = pd.Series(index, index=sl.subject)
     notes: list[str] = []
-    doses = _exposure(tables.get("adex"), number, drug, exposure, notes)
+    doses = _exposure(tables.get("adex"), number, drug, exposure if by_record else None, notes)
     counts = _counts(tables.get("adlb"), number, notes)
     observations, records = _records(ids, counts, doses)
     events = _events(tables, number, notes)
@@ -102,7 +101,7 @@ def _exposure(ex: Table | None, number: pd.Series, drug: str, column: str | None
             "prescribed_mg": ex.column("LVLDOSE")[mine], "taken_mg": taken,
         }
     )  # fmt: skip
-    if column is not None and ex.has(column):
+    if column is not None:
         out[BY_RECORD] = ex.column(column)[mine]
     prescribed = out["prescribed_mg"].fillna(out["taken_mg"])
     return out.assign(held=(prescribed == 0.0).to_numpy(bool)).sort_values(

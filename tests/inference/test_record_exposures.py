@@ -14,6 +14,7 @@ from mezikd.inference.arrest_problem import build, daily_doses, read_tables
 from mezikd.inference.arrest_settings import ArrestFit
 from mezikd.inference.arrest_target import GIVEN as LOG_EXPOSURE
 from mezikd.inference.commands import run
+from mezikd.inference.errors import InputError
 from mezikd.inference.event_check import continued, observed
 from mezikd.inference.patient_data import BY_RECORD, PatientData
 from mezikd.inference.patient_regimen import Proposal
@@ -181,6 +182,25 @@ def test_a_column_of_both_tables(folder, tmp_path, capsys):
     assert run(["fit", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "column AUC" in error and "so has adsl" in error and "adex.csv" in error, error
+
+
+def test_a_core_variable_is_by_patient(folder, tmp_path):
+    """Which adex repeats in each record, in another spelling; one record with another value is a mistake as above."""
+    sl, ex = pd.read_csv(folder / "adsl.csv"), pd.read_csv(folder / "adex.csv")
+    of_patient = pd.Series(np.linspace(30.0, 50.0, len(sl)), sl["USUBJID"])
+    fit = FIT.replace("reference = 40.0 }", 'reference = 40.0, dose = "AUCDOSE" }')
+    copied(folder, tmp_path, fit)
+    settings = ArrestFit.model_validate(tomllib.loads(fit))
+    sl.assign(AUC=of_patient.to_numpy(), AUCDOSE=1.0).to_csv(tmp_path / "adsl.csv", index=False)
+    repeated = ex.assign(AUC=ex["USUBJID"].map(of_patient).map("{!r}0".format))
+    repeated.to_csv(tmp_path / "adex.csv", index=False)
+    tables = read_tables(tmp_path, settings)
+    assert BY_RECORD not in tables.exposure
+    np.testing.assert_array_equal(tables.covariates["AUC"], of_patient)
+    repeated.loc[first_dose(folder), "AUC"] = 31.0
+    repeated.to_csv(tmp_path / "adex.csv", index=False)
+    with pytest.raises(InputError, match="so has adsl, with other values"):
+        read_tables(tmp_path, settings)
 
 
 @pytest.mark.parametrize(
