@@ -120,7 +120,8 @@ def exposures(mistakes: Mistakes, tables: dict[str, Table], drug: str, column: s
         return False
     dosed = of_drug(ex, drug) & ex.sound & (ex.column("EXDOSE") > 0.0)
     if sl.has(column):
-        of_patient = pd.Series(pd.to_numeric(sl.raw.frame[column], errors="coerce").to_numpy(float), sl.subject)
+        values = [pd.to_numeric(x, errors="coerce") for x in sl.raw.frame[column]]
+        of_patient = pd.Series(np.array(values, float), sl.subject)
         repeated = of_patient[~of_patient.index.duplicated()].reindex(ex.subject).to_numpy()
         if np.allclose(repeated[dosed], ex.column(column)[dosed], rtol=1e-6, atol=0.0, equal_nan=True):
             return False

@@ -191,12 +191,14 @@ def _infections(tables: dict[str, Table], number: pd.Series, notes: list[str]) -
     ae, sl = tables["adae"], tables["adsl"]
     end = np.fmin(sl.column("LSTFUDY"), sl.column("TRTEDY") + 28.0)
     first = first_severe(ae).reindex(sl.subject)
-    event = first["day"].notna().to_numpy()
-    day = np.where(event, first["day"].to_numpy(float), end)
-    known = np.isfinite(day)
+    found = first["day"].to_numpy(float)
+    event = np.isfinite(found) & ~(found > end)
+    day = np.where(event, found, end)
+    known, later = np.isfinite(day), int((found > end).sum())
     notes.append(
         "infections come from adae (no TTINF3 in adtte), to whole days, censored at the end of treatment + 28 days or of "
         f"follow-up, whichever is first (assumed); {int((~known).sum())} subjects without either are left out"
+        f"{f', {later} first infections after it' if later else ''}"
     )
     word = np.where(event, "INFECTION", "END OF SAFETY FOLLOW-UP")
     kind = np.full(int(known.sum()), "infection", dtype=object)
@@ -206,7 +208,7 @@ def _infections(tables: dict[str, Table], number: pd.Series, notes: list[str]) -
         kind,
         day[known] - 1.0,
         event[known],
-        first["grade"].to_numpy(float)[known],
+        np.where(event, first["grade"].to_numpy(float), np.nan)[known],
         word[known],
     )
 

@@ -20,12 +20,13 @@ from mezikd.model.regimen import DAYS_PER_MONTH
 from mezikd.model.structures import STRUCTURES
 from scipy.stats import norm
 
-from .arrest_problem import BEYOND, WEEK, build, daily_doses, event
+from .arrest_problem import WEEK, build, daily_doses
 from .arrest_settings import ArrestFit
 from .arrest_target import GIVEN, ArrestInputs, ArrestTarget, Lanes
 from .errors import input_error
 from .patient_data import BY_RECORD, PatientData
 from .patient_regimen import NO_DOSE, THRESHOLDS, Forecast, Predicted, Proposal, dose_name, is_on
+from .recorded_events import BEYOND, event
 from .scenario_settings import DOSE, HIGHEST_DOSE_MG
 
 

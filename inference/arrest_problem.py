@@ -16,11 +16,8 @@ from .errors import input_error
 from .given_exposures import given_exposures
 from .patient_data import HOURS_PER_DAY, PatientData
 from .patient_tables import read_patients
+from .recorded_events import DiedFree, as_if_given, died_free, ends_of_treatment, event
 
-BEYOND = 1e6
-"""Day of an end of treatment that has not come."""
-SAME = 1e-3
-"""Days between two times that are one."""
 WEEK = 7
 
 
@@ -44,14 +41,6 @@ def read_tables(folder: Path, settings: ArrestFit) -> PatientData:
     if not (tables.observations["observable"] == "anc").any():
         raise input_error(path, "holds no neutrophil count", "give adlb with PARAMCD NEUT")
     return tables
-
-
-def event(tables: PatientData, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return time (days; 0 where nothing is known) and 1 or 0 (seen or not) of an event, by patient."""
-    mine = tables.events.loc[tables.events["kind"] == kind].set_index("patient")
-    who = np.arange(len(tables.ids))
-    time, seen = (mine[c].reindex(who).fillna(0.0).to_numpy(float) for c in ("time", "event"))
-    return time, seen
 
 
 def daily_doses(tables: PatientData, days: int, counted: np.ndarray | float = 1.0) -> np.ndarray:
@@ -95,20 +84,17 @@ def counts_of(tables: PatientData) -> Counts:
     return Counts(day, log_value, below, there)
 
 
-def _deaths(ledger: Ledger, death: np.ndarray, died: np.ndarray) -> Deaths:
+def _deaths(ledger: Ledger, death: np.ndarray, died: np.ndarray, alone: DiedFree) -> Deaths:
     """Return the totals of deaths; who is lost to progression is followed no further."""
     progressed, infected = ledger.progressed > 0, ledger.infected > 0
-    free_of_it = ledger.progression
-    before = (died > 0) & ~progressed & (np.abs(death - free_of_it) < SAME)
-    fatal = before & infected & (np.abs(ledger.infection - death) < SAME)
-    after = np.where(progressed, np.maximum(death - free_of_it, 0.0), 0.0)
+    after = np.where(progressed, np.maximum(death - ledger.progression, 0.0), 0.0)
     return Deaths(
-        before=float((before & ~fatal).sum()),
-        months_before=float(free_of_it.sum() / MONTH_DAYS),
+        before=float((alone.before & ~alone.fatal).sum()),
+        months_before=float(alone.free.sum() / MONTH_DAYS),
         after=float((progressed & (died > 0)).sum()),
         months_after=float(after.sum() / MONTH_DAYS),
-        fatal=float(fatal.sum()),
-        not_fatal=float((infected & ~fatal & (ledger.infection < free_of_it)).sum()),
+        fatal=float(alone.fatal.sum()),
+        not_fatal=float((infected & ~alone.fatal & (ledger.infection < alone.free)).sum()),
     )
 
 
@@ -146,7 +132,7 @@ def build(folder: Path, settings: ArrestFit, tables: PatientData) -> tuple[Arres
     counts = counts_of(tables)
     infection, infected = event(tables, "infection")
     progression, progressed = event(tables, "progression")
-    stop, ended = event(tables, "end of treatment")
+    ends = ends_of_treatment(tables)
     last = max(counts.day.max() + 1, infection.max(), progression.max())
     weeks = int(last // WEEK) + 1
     drug = np.zeros(n)
@@ -155,11 +141,10 @@ def build(folder: Path, settings: ArrestFit, tables: PatientData) -> tuple[Arres
     if settings.exposure is not None:
         covariates[GIVEN], counted = given_exposures(folder, settings.exposure, tables, drug > 0.0)
     dose = daily_doses(tables, WEEK * weeks, counted)
-    stop = np.where(ended > 0, stop, BEYOND)
-    every = going_on(dose, np.minimum(stop, progression)).reshape(weeks, WEEK, n)
-    ledger = Ledger(dose.reshape(weeks, WEEK, n), stop, infection, infected, progression, progressed, every)
+    every = going_on(as_if_given(dose, ends), np.minimum(ends.stop, progression)).reshape(weeks, WEEK, n)
+    ledger = Ledger(dose.reshape(weeks, WEEK, n), ends.stop, infection, infected, progression, progressed, every)
     inputs = ArrestInputs(
-        ledger, counts, _regions(folder, settings, tables), drug, _deaths(ledger, *event(tables, "death")),
+        ledger, counts, _regions(folder, settings, tables), drug, _deaths(ledger, *event(tables, "death"), died_free(tables)),
         Information(np.zeros((n, k, k)), np.zeros((n, k))), covariates,
     )  # fmt: skip
     return ArrestTarget(settings, n, tuple(np.flatnonzero(drug == 0.0).tolist())), inputs

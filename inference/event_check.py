@@ -20,11 +20,11 @@ from mezikd.model.population import of_new_patients
 from mezikd.model.regimen import DAYS_PER_MONTH
 from mezikd.model.structures import STRUCTURES
 
-from .arrest_problem import BEYOND, SAME, event
 from .arrest_target import ArrestInputs, ArrestTarget, Lanes
 from .estimators import at_times, cumulative_incidence, kaplan_meier
 from .patient_data import PatientData
 from .patient_results import PREDICTED
+from .recorded_events import BEYOND, SAME, died_free, event
 from .sampler import Draws
 
 WINDOW = 28
@@ -68,11 +68,12 @@ def observed(data: ArrestInputs, tables: PatientData, deaths: bool) -> Outcomes:
     death, died = event(tables, "death")
     stop, ended = event(tables, "end of treatment")
     progression, infection = np.asarray(of.progression), np.asarray(of.infection)
-    dead = (died > 0) & (np.abs(death - progression) < SAME) if deaths else np.zeros(len(died), bool)
-    over = ((died > 0) & (death <= infection + SAME)) | ((ended > 0) & (stop <= infection + SAME))
+    alone = died_free(tables)
+    dead, free = (alone.before, alone.free) if deaths else (np.zeros(len(died), bool), progression)
+    over = ((died > 0) & (death <= infection + SAME)) | ((ended > 0) & (stop + WINDOW <= infection + SAME))
     infected = np.asarray(of.infected) > 0
     cause = np.where(infected, EVENT, np.where(over, COMPETING, 0))
-    return Outcomes(progression, (np.asarray(of.progressed) > 0) | dead, infection, cause)
+    return Outcomes(free, (np.asarray(of.progressed) > 0) | dead, infection, cause)
 
 
 def followed_until(seen: Outcomes, trials: int, rng: np.random.Generator) -> np.ndarray:
@@ -90,6 +91,8 @@ def continued(ledger: Ledger, seen: Outcomes) -> Ledger:
     weeks, _, n = ledger.dose.shape
     dose, stop = np.array(ledger.dose).reshape(-1, n), np.asarray(ledger.stop)
     caused = seen.failed & ((stop >= BEYOND) | (stop >= seen.free - WINDOW))
+    if ledger.going_on is not None:
+        dose = np.where(caused, np.asarray(ledger.going_on).reshape(-1, n), dose)
     begin = np.where(caused, np.ceil(np.minimum(stop, seen.free)), np.inf)
     for day in range(WINDOW, len(dose)):
         dose[day] = np.where(day >= begin, dose[day - WINDOW], dose[day])

@@ -221,6 +221,12 @@ def patient_table(tree: xr.DataTree) -> pd.DataFrame:
     return pd.DataFrame.from_records(lines, columns=["id", "parameter", "unit", "median", "pi90_low", "pi90_high"])
 
 
+LOO_SCOPE = (
+    "Weights are those of a patient's own effects, which its data tell nearly alone: compare no models with other individual "
+    "effects by it."
+)
+
+
 def left_out(tree: xr.DataTree) -> pd.DataFrame:
     """Return loo.csv: predictive density of each patient left out, and k-hat: above 0.7 it cannot be trusted."""
     with warnings.catch_warnings():
@@ -259,7 +265,7 @@ def summary_text(
         f"{d.gradients} gradients of {d.gradient_ms:.1f} ms, {d.seconds:.0f} s.", "",
         f"Driven by the prior: {', '.join(prior) or 'no population parameter'}.",
         f"Patients left out one at a time: elpd {loo['elpd'].sum():.1f}; {rough} of {len(loo)} with k-hat above {TRUSTED:g}"
-        f"{', so that sum is rough' if rough else ''} (loo.csv).", "",
+        f"{', so that sum cannot be trusted and is likely too high' if rough else ''} (loo.csv). {LOO_SCOPE}", "",
         "| parameter | unit | median | 5 % | 95 % | driven by |", "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for n, unit, median, low, high, driven in shown.itertuples(index=False):

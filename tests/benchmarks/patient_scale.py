@@ -34,10 +34,10 @@ WEEKS, COUNTS, ROUNDS = 48, 30, 7
 
 def measure(patients: int) -> list:
     """Return the line of one size."""
-    from mezikd.inference.arrest_problem import BEYOND
     from mezikd.inference.arrest_settings import EFFECTS, SDS, ArrestFit
     from mezikd.inference.arrest_target import ArrestInputs, ArrestTarget
     from mezikd.inference.processor import compiler_options, keep_memory
+    from mezikd.inference.recorded_events import BEYOND
     from mezikd.model.delivered import Counts, Deaths, Ledger
     from mezikd.model.population import Information
 

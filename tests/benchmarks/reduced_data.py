@@ -31,7 +31,7 @@ PATIENTS, CYCLES, SEED, FEWEST = 120, 12, 21, 4
 CUTOFF_MONTHS = 28.0 * CYCLES / DAYS_PER_MONTH
 FOLLOW_UP = f"name,centre,spread,source\nfollowup_months,{CUTOFF_MONTHS:.4f},0.01,known\nfollowup_sd,0.02,0.1,known\n"
 """priors.csv of the fit to reported numbers: when data were cut off is known to it, as it is to the other."""
-SAMPLER = "[sampler]\nchains = 8\nwarmup = 300\ndraws = 350\nmore_draws = 650\nseed = 1\nmax_tree_depth = 6\n"
+SAMPLER = "[sampler]\nchains = 8\nwarmup = 300\ndraws = 350\nmore_draws = 650\nseed = 1\ntarget_accept = 0.9\nmax_tree_depth = 6\n"
 
 
 def sizes(trial: VirtualTrial) -> dict[str, Arm]:
@@ -166,7 +166,7 @@ def compared(truth: dict[str, float], patients: Path, summary: Path) -> pd.DataF
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     truth = prepare(folder)
-    fits = {"patients": [], "summary": ["--virtual-patients", "128", "--draws", "300"]}
+    fits = {"patients": [], "summary": ["--virtual-patients", "128", "--draws", "600"]}
     for name, options in fits.items():
         if not (folder / f"{name}_fit" / "posterior.nc").exists():
             run(["fit", str(folder / name), "--out", str(folder / f"{name}_fit"), *options])

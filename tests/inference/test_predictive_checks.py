@@ -6,11 +6,11 @@ import pytest
 import xarray as xr
 from arviz_stats.ecdf_utils import ecdf_pit
 from mezikd.inference import event_check as check
-from mezikd.inference.arrest_problem import BEYOND
 from mezikd.inference.estimators import at_times, cumulative_incidence
 from mezikd.inference.figures_checks import draw_events, draw_pit, draw_vpc
 from mezikd.inference.patient_data import EVENT_COLUMNS, EXPOSURE_COLUMNS, OBSERVATION_COLUMNS, PatientData, empty
 from mezikd.inference.predictive_checks import GRID, Seen, pit_distributions, pit_table, seen, vpc_table
+from mezikd.inference.recorded_events import BEYOND
 from mezikd.model.delivered import Ledger
 from mezikd.model.regimen import DAYS_PER_MONTH
 
