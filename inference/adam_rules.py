@@ -9,6 +9,10 @@ from .nonmem_rules import CELLS_REMEDY
 from .patient_mistakes import Mistakes
 from .patient_units import DAYS, LARGEST_COUNT, count_unit, days_of, in_brackets
 
+DAILY = ("", "QD", "DAILY", "Q24H", "ONCE DAILY", "ONCE A DAY", "EVERY DAY")
+"""EXDOSFRQ of daily doses."""
+CODE = "CC-?92480|BMS-?986348"
+"""Other names of mezigdomide."""
 COUNTS = ("NEUT", "ANC")
 """PARAMCD of neutrophil counts in adlb."""
 PARAMETERS = {"TTINF3": "infection", "TTP": "progression", "OS": "death", "PFS": "pfs"}
@@ -20,8 +24,9 @@ SEVERE = 3
 
 def is_infection(ae: Table) -> np.ndarray:
     """Return which adverse events are infections: by system organ class, or by name where there is none."""
-    if ae.has("AEBODSYS"):
-        return ae.words("AEBODSYS") == INFECTIONS
+    for column in ("AEBODSYS", "AESOC"):
+        if ae.has(column):
+            return ae.words(column) == INFECTIONS
     return pd.Series(ae.words("AEDECOD"), dtype=object).str.contains("INFECTION", regex=False).to_numpy(bool)
 
 
@@ -95,6 +100,23 @@ def doses(mistakes: Mistakes, tables: dict[str, Table], drug: str) -> None:
         patient=ex.subject,
         allowed="mg",
     )
+    how_often = ex.words("EXDOSFRQ")
+    single = (how_often == "ONCE") & (first == last)
+    mistakes.add(
+        ex.raw,
+        mine & ~np.isin(how_often, DAILY) & ~single,
+        "EXDOSFRQ",
+        "value {value} is no daily dose",
+        "give the dose of a day as EXDOSE with QD, or a row for each day of dosing",
+        patient=ex.subject,
+        allowed="QD, or ONCE on one day",
+    )
+    if ex.has("EXTRT"):
+        named = (
+            pd.Series(ex.words("EXTRT"), dtype=object).str.contains(f"{drug.upper()}|{CODE}", regex=True).to_numpy(bool)
+        )
+        mistakes.add(ex.raw, named & ~of_drug(ex, drug), "EXTRT", "value {value} is not read as a dose of the drug",
+                     f"write {drug}, with EXDOSE in mg of it", patient=ex.subject, allowed=drug)  # fmt: skip
     part = pd.DataFrame({"s": ex.subject, "first": first, "last": last, "row": np.arange(len(ex))}).loc[mine]
     part = part.sort_values(by=["s", "first"], kind="stable")
     before = part.groupby("s", sort=False)["last"].cummax().groupby(part["s"], sort=False).shift()

@@ -87,11 +87,12 @@ def read_adam(
 
 
 def _exposure(ex: Table | None, number: pd.Series, drug: str, column: str | None, notes: list[str]) -> pd.DataFrame:
-    if ex is None or not of_drug(ex, drug).any():
+    mine = np.empty(0, bool) if ex is None else of_drug(ex, drug)
+    if ex is not None and (~mine).any():
+        others = ", ".join(map(str, pd.unique(ex.words("EXTRT")[~mine])[:6]))
+        notes.append(f"adex: {int((~mine).sum())} rows of other drugs ({others}) than {drug} are not used")
+    if ex is None or not mine.any():
         return empty(EXPOSURE_COLUMNS)
-    mine = of_drug(ex, drug)
-    if (~mine).any():
-        notes.append(f"adex: {int((~mine).sum())} rows of other drugs than {drug} are not used")
     first, last = ex.column("ASTDY")[mine], ex.column("AENDY")[mine]
     taken = ex.column("EXDOSE")[mine]
     out = pd.DataFrame(
@@ -110,12 +111,12 @@ def _exposure(ex: Table | None, number: pd.Series, drug: str, column: str | None
 
 
 def _counts(lb: Table | None, number: pd.Series, notes: list[str]) -> pd.DataFrame:
-    if lb is None or not is_count(lb).any():
-        return empty(OBSERVATION_COLUMNS)
-    mine = is_count(lb)
-    if (~mine).any():
+    mine = np.empty(0, bool) if lb is None else is_count(lb)
+    if lb is not None and (~mine).any():
         others = ", ".join(map(str, pd.unique(lb.words("PARAMCD")[~mine])[:6]))
         notes.append(f"adlb: {int((~mine).sum())} rows of other parameters ({others}) are not used")
+    if lb is None or not mine.any():
+        return empty(OBSERVATION_COLUMNS)
     if not lb.has("AVALU") and not lb.has("PARAM"):
         notes.append("adlb names no unit (AVALU, PARAM): counts are taken to be in 10^9/L (assumed)")
     below, limit = lb.column("CENS")[mine] == 1, lb.column("LLOQ")[mine]
@@ -194,7 +195,10 @@ def _infections(tables: dict[str, Table], number: pd.Series, notes: list[str]) -
     found = first["day"].to_numpy(float)
     event = np.isfinite(found) & ~(found > end)
     day = np.where(event, found, end)
-    known, later = np.isfinite(day), int((found > end).sum())
+    known, later = (
+        np.isfinite(end),
+        int((found > end).sum()),
+    )  # whose end is unknown is left out whether infected or not
     notes.append(
         "infections come from adae (no TTINF3 in adtte), to whole days, censored at the end of treatment + 28 days or of "
         f"follow-up, whichever is first (assumed); {int((~known).sum())} subjects without either are left out"

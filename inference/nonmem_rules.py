@@ -156,6 +156,8 @@ def values(t: Rows, options: Options, say: _Say) -> None:
         "give the value, or MDV 1 where there is none", "a number")  # fmt: skip
     say(observed & (t.cens == 1) & np.isnan(t.dv) & ~limit, "LLOQ", "CENS is 1, but there is neither LLOQ nor DV",
         "give the limit of quantification in LLOQ (or in DV)", "above 0")  # fmt: skip
+    say(observed & (t.cens == 1) & (t.dv <= 0) & ~limit, "DV", "value {value} with CENS 1 and no LLOQ is no limit of quantification",
+        "give the limit in LLOQ (or in DV)", "above 0")  # fmt: skip
     known = ", ".join(f"{k}={v}" for k, v in options.dvid.items())
     say(observed & ~np.isfinite(t.code), t.code_column, "value {value} on an observation",
         "give the kind of observation", f"the codes of --dvid: {known}")  # fmt: skip

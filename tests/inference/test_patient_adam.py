@@ -155,6 +155,11 @@ CASES = {
     "time to event twice": (twice("adtte"), ("adtte.csv", "column PARAMCD", "there twice", "keep one")),
     "dosed twice": (twice("adex"), ("adex.csv", "column ASTDY", "dosed twice", "one daily dose")),
     "dose ends before it begins": (put("adex", "ASTDY", 9999), ("adex.csv, line 2", "column AENDY", "lies before ASTDY 9999")),
+    "twice a day": (
+        lambda t: t.update(adex=t["adex"].assign(EXDOSFRQ="BID")), ("adex.csv, line 2", "column EXDOSFRQ", "'BID'", "QD"),
+    ),
+    "a salt": (put("adex", "EXTRT", "Mezigdomide HCl"), ("adex.csv, line 2", "column EXTRT", "Mezigdomide HCl", "MEZIGDOMIDE")),
+    "a code": (put("adex", "EXTRT", "CC-92480"), ("adex.csv, line 2", "column EXTRT", "CC-92480", "MEZIGDOMIDE")),
     "negative dose": (put("adex", "EXDOSE", -1), ("adex.csv, line 2", "column EXDOSE", "'-1'", "on hold")),
     "treated without dose": (no_doses, ("adsl.csv", "column USUBJID", "adex has no dose", "SAFFL N")),
     "unknown state of treatment": (put("adsl", "EOTSTT", "PAUSED"), ("adsl.csv, line 2", "column EOTSTT", "'PAUSED'", "ONGOING")),
@@ -195,6 +200,17 @@ def test_counts_below_the_limit_of_quantification(tmp_path, simulated):
     assert np.exp(counts.log_value[0, 0]) == pytest.approx(0.2)
 
 
+def test_other_drugs_and_parameters_are_named(tmp_path, simulated):
+    """Also where nothing else is there; daily and single doses are read."""
+    ex = simulated["adex"].assign(EXDOSFRQ="qd")
+    data = read_patients(write(tmp_path, {**simulated, "adex": ex}))
+    assert len(data.exposure) == len(ex)
+    lb = simulated["adlb"].assign(PARAMCD="NEUTR")
+    data = read_patients(write(tmp_path, {**simulated, "adex": ex.assign(EXTRT="DEXAMETHASONE"), "adlb": lb}))
+    notes = " ".join(data.notes)
+    assert "(DEXAMETHASONE)" in notes and "(NEUTR)" in notes and not len(data.exposure) and not len(data.observations)
+
+
 def test_infections_without_times_to_event(tmp_path, simulated):
     data = read_patients(write(tmp_path, {k: v for k, v in simulated.items() if k != "adtte"}))
     ae = simulated["adae"]
@@ -202,6 +218,9 @@ def test_infections_without_times_to_event(tmp_path, simulated):
     infected = data.events[(data.events["kind"] == "infection") & (data.events["event"] == 1)]
     assert set(infected["id"]) == set(severe["USUBJID"])
     assert any("assumed" in note for note in data.notes)
+    renamed = simulated["adae"].assign(AEDECOD="PNEUMONIA", AESOC=simulated["adae"]["AEBODSYS"]).drop(columns="AEBODSYS")
+    again = read_patients(write(tmp_path, {k: v for k, v in simulated.items() if k != "adtte"} | {"adae": renamed}))
+    pd.testing.assert_frame_equal(again.events, data.events)
 
 
 def test_a_table_in_two_formats(tmp_path, simulated):

@@ -88,6 +88,7 @@ CASES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     ),
     "CENS 2": (table(d(), s(CENS="2")), ("line 3", "column CENS", "'2'", "0, 1")),
     "CENS without limit": (table(d(), s(CENS="1", DV=".")), ("line 3", "column LLOQ", "neither LLOQ nor DV", "in LLOQ")),
+    "CENS with DV 0": (table(d(), s(CENS="1", DV="0")), ("line 3", "column DV", "'0' with CENS 1", "limit in LLOQ")),
     "below LLOQ without CENS": (table(d(), s(LLOQ="5")), ("line 3", "column DV", "3.5 lies below LLOQ 5", "CENS 1")),
     "above LLOQ with CENS": (table(d(), s(LLOQ="1", CENS="1")), ("line 3", "column DV", "3.5 lies above LLOQ 1", "CENS 0")),
     "clock time": (table(d(TIME="08:30"), s()), ("line 2", "column TIME", "'08:30'", "clock time", "hours or days")),
