@@ -218,7 +218,9 @@ def test_infections_without_times_to_event(tmp_path, simulated):
     infected = data.events[(data.events["kind"] == "infection") & (data.events["event"] == 1)]
     assert set(infected["id"]) == set(severe["USUBJID"])
     assert any("assumed" in note for note in data.notes)
-    renamed = simulated["adae"].assign(AEDECOD="PNEUMONIA", AESOC=simulated["adae"]["AEBODSYS"]).drop(columns="AEBODSYS")
+    renamed = (
+        simulated["adae"].assign(AEDECOD="PNEUMONIA", AESOC=simulated["adae"]["AEBODSYS"]).drop(columns="AEBODSYS")
+    )
     again = read_patients(write(tmp_path, {k: v for k, v in simulated.items() if k != "adtte"} | {"adae": renamed}))
     pd.testing.assert_frame_equal(again.events, data.events)
 
