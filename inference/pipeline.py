@@ -23,7 +23,7 @@ from .methods import method_of
 from .mode import CORES
 from .places import POSTERIOR
 from .problem import Problem, load_problem
-from .processor import keep_memory, keep_programs
+from .processor import MANY_CYCLES, keep_memory, keep_programs
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .sampler import SamplerSettings
 from .workers import workers
@@ -57,9 +57,9 @@ def run_fit(
     ``devices``: over how many the virtual patients are spread (devices.patients_mesh).
     """
     begin = time.perf_counter()
-    keep_memory()
     keep_programs()
     problem = load_problem(folder, overrides)
+    keep_memory(shared=problem.settings.model.daily_cycles >= MANY_CYCLES)
     if problem.settings.sampler.method == "emulated":
         if (devices or 1) > 1:
             what = f"{devices} devices for one program, but emulated computes a program a core"

@@ -2,7 +2,8 @@
 
 Above 32 MB glibc takes memory from the system at each call and gives it back after it, so that every page faults again:
 a quarter of the time of a gradient of the built-in fit (tests/benchmarks/results.csv). In threads so it does above 64 MB
-whatever it is told, unless they share the main thread's memory: a third of the time where 26 cycles are followed by day.
+whatever it is told, unless they share the main thread's memory: a third of the time where 26 cycles are followed by day. Sharing
+makes them wait for each other while they compile, so it is for gradients that need it.
 """
 
 import ctypes
@@ -17,17 +18,23 @@ import jax
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Names of the options (malloc.h)."""
 _LARGEST = 2**31 - 1
+MANY_CYCLES = 12
+"""Cycles followed by day from which a gradient of 256 virtual patients, in double precision, takes about 50 MB."""
 
 
-def keep_memory() -> bool:
-    """Tell the C library to keep freed memory for the next call; return whether it could be told (glibc only)."""
+def keep_memory(shared: bool = False) -> bool:
+    """Tell the C library to keep freed memory for the next call; return whether it could be told (glibc only).
+
+    ``shared``: blocks above 64 MB too. It holds for threads that begin later.
+    """
     if sys.platform != "linux":
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:
         return False
-    return all(mallopt(*x) for x in ((_MMAP_THRESHOLD, _LARGEST), (_TRIM_THRESHOLD, _LARGEST), (_ARENA_MAX, 1)))
+    told = [(_MMAP_THRESHOLD, _LARGEST), (_TRIM_THRESHOLD, _LARGEST), *([(_ARENA_MAX, 1)] if shared else [])]
+    return all(mallopt(*x) for x in told)
 
 
 def keep_programs() -> None:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from mezikd.inference.commands import built_in_fit
 from mezikd.inference.problem import load_problem, with_patients
-from mezikd.inference.processor import compiler_options, keep_memory, keep_programs
+from mezikd.inference.processor import MANY_CYCLES, compiler_options, keep_memory, keep_programs
 from timing import fastest
 
 SECONDS = 4.0
@@ -26,7 +26,7 @@ SECONDS = 4.0
 def measure(patients: int, cycles: int, precision: str, keep: bool) -> dict:
     """Return what one size takes."""
     if keep:
-        keep_memory()
+        keep_memory(shared=cycles >= MANY_CYCLES)
     keep_programs()
     problem = load_problem(built_in_fit())
     weeks = cycles * problem.design.regimen.cycle_days // 7

@@ -41,7 +41,7 @@ def test_elsewhere_off_or_impossible(home, monkeypatch):
 KEPT = """
 import ctypes, resource, sys, threading
 from mezikd.inference.processor import keep_memory
-assert "keep" not in sys.argv or keep_memory()
+assert "keep" not in sys.argv or keep_memory(shared=True)
 c, faults = ctypes.CDLL(None), []
 c.malloc.restype = c.memset.restype = ctypes.c_void_p
 c.malloc.argtypes, c.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
