@@ -1,5 +1,7 @@
 """What ADaM-like tables must agree on, within each and between them; every rule over whole columns."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -11,8 +13,8 @@ from .patient_units import DAYS, LARGEST_COUNT, count_unit, days_of, in_brackets
 
 DAILY = ("", "QD", "DAILY", "Q24H", "ONCE DAILY", "ONCE A DAY", "EVERY DAY")
 """EXDOSFRQ of daily doses."""
-CODE = "CC-?92480|BMS-?986348"
-"""Other names of mezigdomide."""
+CODES = "CC-?92480|BMS-?986348"
+"""Of mezigdomide, where a trial names it so."""
 COUNTS = ("NEUT", "ANC")
 """PARAMCD of neutrophil counts in adlb."""
 PARAMETERS = {"TTINF3": "infection", "TTP": "progression", "OS": "death", "PFS": "pfs"}
@@ -112,10 +114,9 @@ def doses(mistakes: Mistakes, tables: dict[str, Table], drug: str) -> None:
         allowed="QD, or ONCE on one day",
     )
     if ex.has("EXTRT"):
-        named = (
-            pd.Series(ex.words("EXTRT"), dtype=object).str.contains(f"{drug.upper()}|{CODE}", regex=True).to_numpy(bool)
-        )
-        mistakes.add(ex.raw, named & ~of_drug(ex, drug), "EXTRT", "value {value} is not read as a dose of the drug",
+        names = pd.Series(ex.words("EXTRT"), dtype=object).str
+        named = names.contains(f"{re.escape(drug.upper())}|{CODES}") & ~names.contains("PLACEBO")
+        mistakes.add(ex.raw, named.to_numpy(bool) & ~of_drug(ex, drug), "EXTRT", "value {value} is not read as a dose of the drug",
                      f"write {drug}, with EXDOSE in mg of it", patient=ex.subject, allowed=drug)  # fmt: skip
     part = pd.DataFrame({"s": ex.subject, "first": first, "last": last, "row": np.arange(len(ex))}).loc[mine]
     part = part.sort_values(by=["s", "first"], kind="stable")

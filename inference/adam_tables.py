@@ -87,11 +87,13 @@ def read_adam(
 
 
 def _exposure(ex: Table | None, number: pd.Series, drug: str, column: str | None, notes: list[str]) -> pd.DataFrame:
-    mine = np.empty(0, bool) if ex is None else of_drug(ex, drug)
-    if ex is not None and (~mine).any():
+    if ex is None:
+        return empty(EXPOSURE_COLUMNS)
+    mine = of_drug(ex, drug)
+    if not mine.all():
         others = ", ".join(map(str, pd.unique(ex.words("EXTRT")[~mine])[:6]))
         notes.append(f"adex: {int((~mine).sum())} rows of other drugs ({others}) than {drug} are not used")
-    if ex is None or not mine.any():
+    if not mine.any():
         return empty(EXPOSURE_COLUMNS)
     first, last = ex.column("ASTDY")[mine], ex.column("AENDY")[mine]
     taken = ex.column("EXDOSE")[mine]
@@ -111,11 +113,13 @@ def _exposure(ex: Table | None, number: pd.Series, drug: str, column: str | None
 
 
 def _counts(lb: Table | None, number: pd.Series, notes: list[str]) -> pd.DataFrame:
-    mine = np.empty(0, bool) if lb is None else is_count(lb)
-    if lb is not None and (~mine).any():
+    if lb is None:
+        return empty(OBSERVATION_COLUMNS)
+    mine = is_count(lb)
+    if not mine.all():
         others = ", ".join(map(str, pd.unique(lb.words("PARAMCD")[~mine])[:6]))
         notes.append(f"adlb: {int((~mine).sum())} rows of other parameters ({others}) are not used")
-    if lb is None or not mine.any():
+    if not mine.any():
         return empty(OBSERVATION_COLUMNS)
     if not lb.has("AVALU") and not lb.has("PARAM"):
         notes.append("adlb names no unit (AVALU, PARAM): counts are taken to be in 10^9/L (assumed)")
@@ -188,17 +192,16 @@ def _times(te: Table, ae: Table | None, number: pd.Series, notes: list[str]) -> 
 
 
 def _infections(tables: dict[str, Table], number: pd.Series, notes: list[str]) -> pd.DataFrame:
-    """Return the first severe infection of each subject from adae, censored at the end of treatment + 28 days or follow-up."""
+    """Return the first severe infection of each subject from adae, censored at the end of treatment + 28 days or follow-up.
+
+    Subjects for whom neither is known are left out, with an infection or without.
+    """
     ae, sl = tables["adae"], tables["adsl"]
     end = np.fmin(sl.column("LSTFUDY"), sl.column("TRTEDY") + 28.0)
     first = first_severe(ae).reindex(sl.subject)
-    found = first["day"].to_numpy(float)
-    event = np.isfinite(found) & ~(found > end)
+    known, found = np.isfinite(end), first["day"].to_numpy(float)
+    event, later = found <= end, int((found > end).sum())
     day = np.where(event, found, end)
-    known, later = (
-        np.isfinite(end),
-        int((found > end).sum()),
-    )  # whose end is unknown is left out whether infected or not
     notes.append(
         "infections come from adae (no TTINF3 in adtte), to whole days, censored at the end of treatment + 28 days or of "
         f"follow-up, whichever is first (assumed); {int((~known).sum())} subjects without either are left out"

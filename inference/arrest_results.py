@@ -21,7 +21,7 @@ from .importance import TRUSTED
 from .patient_data import BY_RECORD, PatientData
 from .patient_posterior import Reader
 from .patient_results import LOO_SCOPE, PREDICTED, attributes, correlation_names
-from .recorded_events import BEYOND, died_free, ends_of_treatment
+from .recorded_events import event_notes
 from .sampler import Draws
 from .summary import MOVED, QUANTILES
 
@@ -159,28 +159,6 @@ def patient_table(tree: xr.DataTree) -> pd.DataFrame:
     return pd.DataFrame.from_records(lines, columns=["id", "parameter", "unit", "median", "pi90_low", "pi90_high"])
 
 
-def event_notes(tables: PatientData) -> list[str]:
-    """Return what was assumed of times that do not agree, and what enters no likelihood."""
-    ends, unknown = ends_of_treatment(tables), int(died_free(tables).unknown.sum())
-    moved, unexplained = int(((ends.stop > ends.last) & (ends.stop < BEYOND)).sum()), int(ends.unexplained.sum())
-    notes = []
-    if moved:
-        notes.append(
-            f"{moved} ends of treatment for progression (DCTREAS) count from the progression, which was seen later (assumed)."
-        )
-    if unexplained:
-        notes.append(
-            f"**{unexplained} ends of treatment lie up to 28 days before a progression and have no reason (DCTREAS): these days "
-            "count as without treatment. If progression was the reason, `tumour_effect` is too high.**"
-        )
-    if unknown:
-        notes.append(
-            f"**{unknown} deaths without progression, later than followed for it, are in no likelihood: whether progression came "
-            "before is not known (give PFS in adtte).**"
-        )
-    return notes
-
-
 def summary_text(
     settings: ArrestFit,
     tables: PatientData,
@@ -201,7 +179,7 @@ def summary_text(
         notes.append(f"Exposure is given, not estimated: column {given.column},{each}, over {given.reference:g}.")
     if acts := [f"{n} ({', '.join(p.covariates)})" for n, p in settings.parameters.items() if p.covariates]:
         notes.append(f"Covariates: {'; '.join(acts)}.")
-    notes += event_notes(tables)
+    notes += [f"{note}." for note in event_notes(tables)]
     lines = [
         f"# {s.name}: fit of the arrest model to single patients", "", f"{s.title}. {s.citation}", "",
         f"{len(ledger.stop)} patients, {int(np.sum(data.counts.there))} neutrophil counts, {int(np.sum(ledger.infected))} first "

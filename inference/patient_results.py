@@ -222,8 +222,8 @@ def patient_table(tree: xr.DataTree) -> pd.DataFrame:
 
 
 LOO_SCOPE = (
-    "Weights are those of a patient's own effects, which its data tell nearly alone: compare no models with other individual "
-    "effects by it."
+    "A patient left out takes its own effects along, and k-hat is high where its data alone tell them: do not compare models "
+    "with other individual effects by this sum."
 )
 
 

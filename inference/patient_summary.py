@@ -8,6 +8,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from .patient_data import HOURS_PER_DAY, OBSERVABLES, PatientData, is_dose
+from .recorded_events import event_notes
 from .results_folder import new_results, publish
 from .spreadsheet import inert
 
@@ -58,7 +59,7 @@ def summary(data: PatientData) -> Iterator[str]:
         yield _covariate(str(name), pd.Series(data.covariates[name]))
     follow_up = data.follow_up()
     yield f"follow-up: days {_range(follow_up)}"
-    for note in data.notes:
+    for note in (*data.notes, *event_notes(data)):
         yield f"note: {note}"
 
 

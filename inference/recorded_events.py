@@ -19,6 +19,8 @@ SAME = 1.0
 LATE = 56.0
 """Days, at most, between an end of treatment and the progression that was its reason."""
 CYCLE = 28
+FATAL = 5
+"""Grade."""
 
 
 def event(tables: PatientData, kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -94,4 +96,15 @@ def died_free(tables: PatientData) -> DiedFree:
     return DiedFree(before, before & (infected > 0) & of_it, free, alone & ~before)
 
 
-FATAL = 5
+def event_notes(tables: PatientData) -> list[str]:
+    """Return what a fit assumes of times that do not agree, and what enters no likelihood."""
+    ends, unknown = ends_of_treatment(tables), int(died_free(tables).unknown.sum())
+    moved, unexplained = int((ends.stop > ends.last).sum()), int(ends.unexplained.sum())
+    told = {
+        f"{moved} ends of treatment for progression (DCTREAS) last until the progression, which was seen later (assumed)": moved,
+        f"{unexplained} ends of treatment lie up to {CYCLE} days before a progression and have no reason (DCTREAS): these days "
+        "count as without treatment; if progression was the reason, tumour_effect will be too high": unexplained,
+        f"{unknown} deaths without progression, later than followed for it, enter no likelihood: whether progression came before "
+        "is not known (PFS in adtte tells, where it is an event at the death)": unknown,
+    }
+    return [note for note, number in told.items() if number]

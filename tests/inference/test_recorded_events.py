@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 from mezikd.inference.adam_tables import read_adam
 from mezikd.inference.arrest_problem import build
-from mezikd.inference.arrest_results import event_notes
 from mezikd.inference.arrest_settings import ArrestFit
 from mezikd.inference.patient_data import PatientData
-from mezikd.inference.recorded_events import as_if_given, died_free, ends_of_treatment, event
+from mezikd.inference.recorded_events import as_if_given, died_free, ends_of_treatment, event, event_notes
 from simulated_tables import NAMES, simulated_trial, write_tables
 
 FIT = ArrestFit.model_validate(
