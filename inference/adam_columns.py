@@ -1,15 +1,15 @@
 """The columns of ADaM-like tables that are read, and what their cells may be."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from .adam_rows import words
 from .errors import nearest_first
 from .nonmem_columns import check_cells
-from .patient_files import RawTable, numbers, read_raw, texts
+from .patient_files import RawTable, numbers, texts
 from .patient_mistakes import Mistakes
 from .tables import NUMBER_REMEDY
 
@@ -95,24 +95,18 @@ class Table:
 
     def words(self, column: str) -> np.ndarray:
         """Return a column as text in upper case; '' where missing or the column is not there."""
-        if not self.has(column):
-            return np.full(len(self), "", dtype=object)
-        codes, found = pd.factorize(texts(self.raw, column))
-        return (
-            np.array([str(w).upper() for w in found], dtype=object)[codes] if len(found) else np.empty(0, dtype=object)
-        )
+        return words(self.raw, column)
 
     def column(self, name: str) -> np.ndarray:
         """Return a column of numbers; NaN where the column is not there."""
         return self.number[name].to_numpy(float) if name in self.number else np.full(len(self), np.nan)
 
 
-def read_cells(mistakes: Mistakes, name: str, path: Path, more: tuple[str, ...] = ()) -> Table | None:
+def read_cells(mistakes: Mistakes, name: str, raw: RawTable, more: tuple[str, ...] = ()) -> Table | None:
     """Return a table, or None where a column is missing; add what is wrong with its columns and cells.
 
     ``more``: columns of numbers that are read where they are, besides OPTIONAL.
     """
-    raw = read_raw(path)
     missing = [c for c in (*WORDS[name], *NUMBERS[name]) if c not in raw.frame]
     for column in missing:
         near = nearest_first(column, list(raw.frame.columns))[:1]

@@ -1,11 +1,10 @@
 """What ADaM-like tables must agree on, within each and between them; every rule over whole columns."""
 
-import re
-
 import numpy as np
 import pandas as pd
 
 from .adam_columns import Table
+from .adam_rows import misnamed, of_drug
 from .errors import shown
 from .nonmem_rules import CELLS_REMEDY
 from .patient_mistakes import Mistakes
@@ -13,42 +12,17 @@ from .patient_units import DAYS, LARGEST_COUNT, count_unit, days_of, in_brackets
 
 DAILY = ("", "QD", "DAILY", "Q24H", "ONCE DAILY", "ONCE A DAY", "EVERY DAY")
 """EXDOSFRQ of daily doses."""
-CODES = "CC-?92480|BMS-?986348"
-"""Of mezigdomide, where a trial names it so."""
-COUNTS = ("NEUT", "ANC")
-"""PARAMCD of neutrophil counts in adlb."""
-PARAMETERS = {"TTINF3": "infection", "TTP": "progression", "OS": "death", "PFS": "pfs"}
-"""Kind of event by PARAMCD of adtte."""
 STATES = {"DISCONTINUED": 1, "COMPLETED": 1, "ONGOING": 0}
-INFECTIONS = "INFECTIONS AND INFESTATIONS"
 SEVERE = 3
 
 
-def is_infection(ae: Table) -> np.ndarray:
-    """Return which adverse events are infections: by system organ class, or by name where there is none."""
-    for column in ("AEBODSYS", "AESOC"):
-        if ae.has(column):
-            return ae.words(column) == INFECTIONS
-    return pd.Series(ae.words("AEDECOD"), dtype=object).str.contains("INFECTION", regex=False).to_numpy(bool)
-
-
-def is_count(lb: Table) -> np.ndarray:
-    """Return which rows of adlb are neutrophil counts."""
-    return np.isin(lb.words("PARAMCD"), COUNTS)
-
-
 def first_severe(ae: Table) -> pd.DataFrame:
-    """Return day and grade of the first infection of grade 3 or more, by subject who has one."""
-    severe = is_infection(ae) & (ae.column("AETOXGR") >= SEVERE) & ae.sound
+    """Return day and grade of the first infection of grade 3 or more, by subject who has one; adae holds infections only."""
+    severe = (ae.column("AETOXGR") >= SEVERE) & ae.sound
     first = pd.DataFrame({"subject": ae.subject, "day": ae.column("ASTDY"), "grade": ae.column("AETOXGR")}).loc[severe]
     return (
         first.sort_values(by=["subject", "day", "grade"], kind="stable").drop_duplicates("subject").set_index("subject")
     )
-
-
-def of_drug(ex: Table, drug: str) -> np.ndarray:
-    """Return which rows of adex are of the drug; all of them where EXTRT is not there."""
-    return ex.words("EXTRT") == drug.upper() if ex.has("EXTRT") else np.ones(len(ex), bool)
 
 
 def time_unit(te: Table) -> tuple[str, np.ndarray]:
@@ -88,7 +62,7 @@ def doses(mistakes: Mistakes, tables: dict[str, Table], drug: str) -> None:
     sl, ex = tables["adsl"], tables.get("adex")
     if ex is None:
         return
-    mine = of_drug(ex, drug) & ex.sound
+    mine = of_drug(ex.raw, drug) & ex.sound
     first, last = ex.column("ASTDY"), ex.column("AENDY")
     mistakes.add(ex.raw, mine & (last < first), "AENDY", lambda i: f"value {last[i]:g} lies before ASTDY {first[i]:g}", "correct one of the two",
                  patient=ex.subject, allowed="at least ASTDY")  # fmt: skip
@@ -113,11 +87,8 @@ def doses(mistakes: Mistakes, tables: dict[str, Table], drug: str) -> None:
         patient=ex.subject,
         allowed="QD, or ONCE on one day",
     )
-    if ex.has("EXTRT"):
-        names = pd.Series(ex.words("EXTRT"), dtype=object).str
-        named = names.contains(f"{re.escape(drug.upper())}|{CODES}") & ~names.contains("PLACEBO")
-        mistakes.add(ex.raw, named.to_numpy(bool) & ~of_drug(ex, drug), "EXTRT", "value {value} is not read as a dose of the drug",
-                     f"write {drug}, with EXDOSE in mg of it", patient=ex.subject, allowed=drug)  # fmt: skip
+    mistakes.add(ex.raw, misnamed(ex.raw, drug), "EXTRT", "value {value} is not read as a dose of the drug",
+                 f"write {drug}, with EXDOSE in mg of it", patient=ex.subject, allowed=drug)  # fmt: skip
     part = pd.DataFrame({"s": ex.subject, "first": first, "last": last, "row": np.arange(len(ex))}).loc[mine]
     part = part.sort_values(by=["s", "first"], kind="stable")
     before = part.groupby("s", sort=False)["last"].cummax().groupby(part["s"], sort=False).shift()
@@ -141,7 +112,7 @@ def exposures(mistakes: Mistakes, tables: dict[str, Table], drug: str, column: s
     sl, ex = tables["adsl"], tables.get("adex")
     if ex is None or not ex.has(column):
         return False
-    dosed = of_drug(ex, drug) & ex.sound & (ex.column("EXDOSE") > 0.0)
+    dosed = of_drug(ex.raw, drug) & ex.sound & (ex.column("EXDOSE") > 0.0)
     if sl.has(column):
         values = [pd.to_numeric(x, errors="coerce") for x in sl.raw.frame[column]]
         of_patient = pd.Series(np.array(values, float), sl.subject)
@@ -161,7 +132,7 @@ def counts(mistakes: Mistakes, tables: dict[str, Table]) -> None:
     lb = tables.get("adlb")
     if lb is None:
         return
-    mine = is_count(lb) & lb.sound
+    mine = lb.sound
     value, day = lb.column("AVAL"), lb.column("ADY")
     below, limit = lb.column("CENS") == 1, lb.column("LLOQ")
     mistakes.add(lb.raw, mine & below & (value > limit), "AVAL", "value {value} lies above LLOQ, but CENS is 1", "give CENS 0, or correct LLOQ",
@@ -211,7 +182,7 @@ def times(mistakes: Mistakes, tables: dict[str, Table]) -> None:
     if te is None:
         return
     code = te.words("PARAMCD")
-    mine = np.isin(code, list(PARAMETERS)) & te.sound
+    mine = te.sound
     column, unit = time_unit(te)
     known = np.array([days_of(u) is not None for u in unit], dtype=bool)
     mistakes.add(te.raw, mine & ~known, column, "value {value} names no known unit of time",
@@ -240,23 +211,22 @@ def after_the_end(mistakes: Mistakes, tables: dict[str, Table]) -> None:
     """Nothing happens after follow-up has ended: no event, no count, no dose."""
     end = follow_up(tables)
 
-    def add(t: Table, day: np.ndarray, rows: np.ndarray, column: str, what: str) -> None:
+    def add(t: Table, day: np.ndarray, rows: np.ndarray | bool, column: str, what: str) -> None:
         last = end.reindex(t.subject).to_numpy(float)
         mistakes.add(t.raw, rows & t.sound & (day > last), column, lambda i: f"value {t.raw.cell(i, column)}: {what} after the end of follow-up on day {last[i]:g}",
                      "correct the day, or the end of follow-up (OS in adtte, else LSTFUDY in adsl)", patient=t.subject, allowed="up to that day")  # fmt: skip
 
     if (lb := tables.get("adlb")) is not None:
-        add(lb, lb.column("ADY"), is_count(lb), "ADY", "a count")
+        add(lb, lb.column("ADY"), True, "ADY", "a count")
     if (ex := tables.get("adex")) is not None:
         add(ex, ex.column("ASTDY"), ex.column("EXDOSE") > 0, "ASTDY", "a dose")
     if (ae := tables.get("adae")) is not None:
-        add(ae, ae.column("ASTDY"), np.ones(len(ae), bool), "ASTDY", "an event")
+        add(ae, ae.column("ASTDY"), True, "ASTDY", "an event")
     if (te := tables.get("adtte")) is not None:
         _, unit = time_unit(te)
         factor = np.array([days_of(u) or np.nan for u in unit], dtype=float)
         day = np.floor(te.column("AVAL") * factor + 1e-9) + 1.0
-        known = np.isin(te.words("PARAMCD"), list(PARAMETERS))
-        add(te, day, known & (te.column("CNSR") == 0), "AVAL", "an event")
+        add(te, day, te.column("CNSR") == 0, "AVAL", "an event")
         _infection_while_censored(mistakes, te, tables.get("adae"), day)
 
 

@@ -8,7 +8,8 @@ import pandas as pd
 from mezikd.model.dosing_events import CENTRAL, DEPOT, DOSE, OBSERVATION
 
 from .adam_columns import Table, read_cells
-from .adam_rules import PARAMETERS, STATES, check_tables, exposures, first_severe, is_count, of_drug, time_unit
+from .adam_rows import PARAMETERS, rows_read
+from .adam_rules import STATES, check_tables, exposures, first_severe, time_unit
 from .patient_covariates import covariates
 from .patient_data import (
     BY_RECORD,
@@ -20,6 +21,7 @@ from .patient_data import (
     empty,
     split_records,
 )
+from .patient_files import read_raw
 from .patient_mistakes import Mistakes
 from .patient_units import DAYS, days_of
 from .table_columns import ADEX, ADSL
@@ -55,8 +57,10 @@ def read_adam(
     """
     exposure = None if exposure in NOT_EXPOSURES else exposure
     mistakes, tables = Mistakes(), {}
+    notes: list[str] = []
     for name, path in paths.items():
-        table = read_cells(mistakes, name, path, (exposure,) if name == "adex" and exposure else ())
+        raw = rows_read(read_raw(path), name, drug, notes)
+        table = read_cells(mistakes, name, raw, (exposure,) if name == "adex" and exposure else ())
         if table is not None:
             tables[name] = table
     if len(tables) < len(paths):
@@ -75,8 +79,7 @@ def read_adam(
     assert table is not None
     ids = tuple(sl.subject.tolist())
     number = pd.Series(index, index=sl.subject)
-    notes: list[str] = []
-    doses = _exposure(tables.get("adex"), number, drug, exposure if by_record else None, notes)
+    doses = _exposure(tables.get("adex"), number, exposure if by_record else None)
     counts = _counts(tables.get("adlb"), number, notes)
     observations, records = _records(ids, counts, doses)
     events = _events(tables, number, notes)
@@ -86,26 +89,19 @@ def read_adam(
     return PatientData(ids, records, observations, events, table, doses, tuple(notes))
 
 
-def _exposure(ex: Table | None, number: pd.Series, drug: str, column: str | None, notes: list[str]) -> pd.DataFrame:
-    if ex is None:
+def _exposure(ex: Table | None, number: pd.Series, column: str | None) -> pd.DataFrame:
+    if ex is None or len(ex) == 0:
         return empty(EXPOSURE_COLUMNS)
-    mine = of_drug(ex, drug)
-    if not mine.all():
-        others = ", ".join(map(str, pd.unique(ex.words("EXTRT")[~mine])[:6]))
-        notes.append(f"adex: {int((~mine).sum())} rows of other drugs ({others}) than {drug} are not used")
-    if not mine.any():
-        return empty(EXPOSURE_COLUMNS)
-    first, last = ex.column("ASTDY")[mine], ex.column("AENDY")[mine]
-    taken = ex.column("EXDOSE")[mine]
+    first, last, taken = (ex.column(c) for c in ("ASTDY", "AENDY", "EXDOSE"))
     out = pd.DataFrame(
         {
-            "patient": number.reindex(ex.subject[mine]).to_numpy(int), "id": ex.subject[mine], "start": first - 1.0,
-            "days": (last - first + 1.0).astype(int), "planned_mg": ex.column("PLANDOSE")[mine],
-            "prescribed_mg": ex.column("LVLDOSE")[mine], "taken_mg": taken,
+            "patient": number.reindex(ex.subject).to_numpy(int), "id": ex.subject, "start": first - 1.0,
+            "days": (last - first + 1.0).astype(int), "planned_mg": ex.column("PLANDOSE"),
+            "prescribed_mg": ex.column("LVLDOSE"), "taken_mg": taken,
         }
     )  # fmt: skip
     if column is not None:
-        out[BY_RECORD] = ex.column(column)[mine]
+        out[BY_RECORD] = ex.column(column)
     prescribed = out["prescribed_mg"].fillna(out["taken_mg"])
     return out.assign(held=(prescribed == 0.0).to_numpy(bool)).sort_values(
         ["patient", "start"], kind="stable", ignore_index=True
@@ -113,24 +109,17 @@ def _exposure(ex: Table | None, number: pd.Series, drug: str, column: str | None
 
 
 def _counts(lb: Table | None, number: pd.Series, notes: list[str]) -> pd.DataFrame:
-    if lb is None:
-        return empty(OBSERVATION_COLUMNS)
-    mine = is_count(lb)
-    if not mine.all():
-        others = ", ".join(map(str, pd.unique(lb.words("PARAMCD")[~mine])[:6]))
-        notes.append(f"adlb: {int((~mine).sum())} rows of other parameters ({others}) are not used")
-    if not mine.any():
+    if lb is None or len(lb) == 0:
         return empty(OBSERVATION_COLUMNS)
     if not lb.has("AVALU") and not lb.has("PARAM"):
         notes.append("adlb names no unit (AVALU, PARAM): counts are taken to be in 10^9/L (assumed)")
-    below, limit = lb.column("CENS")[mine] == 1, lb.column("LLOQ")[mine]
-    value = lb.column("AVAL")[mine]
+    below, limit, value = lb.column("CENS") == 1, lb.column("LLOQ"), lb.column("AVAL")
     limit = np.where(below & np.isnan(limit), value, limit)
     out = pd.DataFrame(
         {
-            "patient": number.reindex(lb.subject[mine]).to_numpy(int), "id": lb.subject[mine],
-            "time": HOURS_PER_DAY * (lb.column("ADY")[mine] - 1.0), "observable": "anc",
-            "value": np.where(below, limit, value), "censored": below, "lloq": limit, "source_row": lb.raw.places[mine],
+            "patient": number.reindex(lb.subject).to_numpy(int), "id": lb.subject,
+            "time": HOURS_PER_DAY * (lb.column("ADY") - 1.0), "observable": "anc",
+            "value": np.where(below, limit, value), "censored": below, "lloq": limit, "source_row": lb.raw.places,
         }
     )  # fmt: skip
     return out.sort_values(["patient", "time"], kind="stable", ignore_index=True)
@@ -172,23 +161,18 @@ def _events(tables: dict[str, Table], number: pd.Series, notes: list[str]) -> pd
 
 
 def _times(te: Table, ae: Table | None, number: pd.Series, notes: list[str]) -> pd.DataFrame:
-    code = te.words("PARAMCD")
-    mine = np.isin(code, list(PARAMETERS))
-    if (~mine).any():
-        others = ", ".join(map(str, pd.unique(code[~mine])[:6]))
-        notes.append(f"adtte: {int((~mine).sum())} rows of other parameters ({others}) are not used")
-    unit = time_unit(te)[1][mine]
+    code, unit = te.words("PARAMCD"), time_unit(te)[1]
     if np.isin(unit, ["MONTH", "MONTHS"]).any():
         notes.append(f"adtte: a month is {DAYS['MONTH']} days")
-    event = te.column("CNSR")[mine] == 0
-    time = te.column("AVAL")[mine] * np.array([days_of(u) for u in unit], dtype=float)
-    kind = np.array([PARAMETERS[c] for c in code[mine]], dtype=object)
+    event = te.column("CNSR") == 0
+    time = te.column("AVAL") * np.array([days_of(u) for u in unit], dtype=float)
+    kind = np.array([PARAMETERS[c] for c in code], dtype=object)
     grade = np.full(len(kind), np.nan)
     if ae is not None:
         first = first_severe(ae)["grade"]
-        grade = np.where((kind == "infection") & event, first.reindex(te.subject[mine]).to_numpy(float), np.nan)
-    reason = np.where(event, te.words("EVNTDESC")[mine], te.words("CNSDTDSC")[mine])
-    return _event_table(te.subject[mine], number, kind, time, event, grade, reason)
+        grade = np.where((kind == "infection") & event, first.reindex(te.subject).to_numpy(float), np.nan)
+    reason = np.where(event, te.words("EVNTDESC"), te.words("CNSDTDSC"))
+    return _event_table(te.subject, number, kind, time, event, grade, reason)
 
 
 def _infections(tables: dict[str, Table], number: pd.Series, notes: list[str]) -> pd.DataFrame:

@@ -110,7 +110,7 @@ def test_the_simulators_own_course(trial, problem):
 def test_events_are_those_of_the_histories(trial, problem):
     _, tables, _, data = problem
     at = 0
-    deaths = 0
+    deaths, fatal = 0, 0
     checked = observed(data, tables, True)
     for arm in trial.arms:
         h, n = arm.history, arm.size
@@ -134,8 +134,10 @@ def test_events_are_those_of_the_histories(trial, problem):
         )  # infections count for so long after treatment
         np.testing.assert_array_equal(checked.cause[mine], np.where(seen, EVENT, np.where(over, COMPETING, 0)))
         deaths += ((h.death <= known) & (h.death < h.progression)).sum() + ((h.death <= h.cutoff) & progressed).sum()
+        fatal += (h.fatal * ((h.death <= known) & (h.death < h.progression))).sum()
         at += n
     assert data.deaths.before + data.deaths.fatal + data.deaths.after == deaths > 0
+    assert data.deaths.fatal == fatal
 
 
 def test_doses_as_if_they_had_gone_on():

@@ -137,7 +137,7 @@ def earlier_infection(t):
 
 CASES = {
     "stranger": (put("adlb", "USUBJID", "SIM-X"), ("adlb.csv, line 2, patient SIM-X", "no subject of adsl", "add the subject")),
-    "count before the first day": (put("adlb", "ADY", -3), ("adlb.csv, line 2", "column ADY", "'-3'", "study day 1")),
+    "count on day 0": (put("adlb", "ADY", 0), ("adlb.csv, line 2", "column ADY", "'0'", "study day 1")),
     "CNSR of -1": (put("adtte", "CNSR", -1), ("adtte.csv, line 2", "column CNSR", "'-1'", "0: event")),
     "unknown unit of time": (put("adtte", "AVALU", "FORTNIGHTS"), ("adtte.csv, line 2", "column AVALU", "FORTNIGHTS", "MONTHS")),
     "unknown unit of counts": (put("adlb", "PARAM", "Neutrophils (stones)"), ("line 2", "column PARAM", "stones", "10^9/L")),
@@ -200,15 +200,51 @@ def test_counts_below_the_limit_of_quantification(tmp_path, simulated):
     assert np.exp(counts.log_value[0, 0]) == pytest.approx(0.2)
 
 
-def test_other_drugs_and_parameters_are_named(tmp_path, simulated):
-    """Also where nothing else is there; daily and single doses are read."""
-    ex = simulated["adex"].assign(EXDOSFRQ="qd")
-    data = read_patients(write(tmp_path, {**simulated, "adex": ex}))
-    assert len(data.exposure) == len(ex)
-    lb = simulated["adlb"].assign(PARAMCD="NEUTR")
-    data = read_patients(write(tmp_path, {**simulated, "adex": ex.assign(EXTRT="DEXAMETHASONE"), "adlb": lb}))
+def more_rows(table: pd.DataFrame, **columns) -> pd.DataFrame:
+    """Return the table below a changed copy of its first row."""
+    first = table.iloc[:1].astype(object).assign(**{k: [v] for k, v in columns.items()})
+    return pd.concat([first, table.astype(object)], ignore_index=True)
+
+
+def test_rows_of_other_things_are_told_and_not_checked(tmp_path, simulated):
+    """Other drugs, a placebo, other parameters and events, screening: with cells that could not be read; places stay."""
+    t = simulated
+    expected = read_patients(write(tmp_path, t))
+    other = {
+        "adex": more_rows(
+            more_rows(t["adex"], EXTRT="Dexamethasone", ASTDY=-1, AENDY=None, EXDOSE=40.0, EXDOSFRQ="WEEKLY"),
+            EXTRT="PLACEBO FOR MEZIGDOMIDE", EXDOSE=1.0,
+        ),
+        "adlb": more_rows(more_rows(t["adlb"], ADY=-14), PARAMCD="UPROT", AVAL="trace", ADY=None),
+        "adae": more_rows(
+            more_rows(t["adae"], AEDECOD="Fatigue", AEBODSYS="General disorders", AETOXGR="", ASTDY="2023-02"),
+            AEDECOD="PNEUMONIA", AEBODSYS="INFECTIONS AND INFESTATIONS", AETOXGR=3, ASTDY=-200, AENDY=None,
+        ),
+        "adtte": more_rows(t["adtte"], PARAMCD="DOR", AVAL=None, AVALU="FORTNIGHTS"),
+    }  # fmt: skip
+    found = read_patients(write(tmp_path, t | other))
+    pd.testing.assert_frame_equal(found.events, expected.events)
+    pd.testing.assert_frame_equal(found.exposure, expected.exposure)
+    pd.testing.assert_frame_equal(
+        found.observations.assign(source_row=found.observations["source_row"] - 2), expected.observations
+    )
+    notes = " ".join(found.notes)
+    for told in (
+        "adex: 2 rows of other drugs than MEZIGDOMIDE (PLACEBO FOR MEZIGDOMIDE, DEXAMETHASONE) are not used",
+        "adlb: 1 row of other parameters (UPROT) is not used", "adtte: 1 row of other parameters (DOR)",
+        "adlb: 1 row before study day 1 (ADY) is not used", "adae: 1 row before study day 1 (ASTDY)",
+    ):  # fmt: skip
+        assert told in notes, notes
+
+
+def test_nothing_of_the_drug_and_no_counts(tmp_path, simulated):
+    """Names of what was found instead."""
+    ex, lb = simulated["adex"].assign(EXTRT="STUDY DRUG", EXDOSFRQ="qd"), simulated["adlb"].assign(PARAMCD="NEUTR")
+    data = read_patients(write(tmp_path, simulated | {"adex": ex, "adlb": lb}))
     notes = " ".join(data.notes)
-    assert "(DEXAMETHASONE)" in notes and "(NEUTR)" in notes and not len(data.exposure) and not len(data.observations)
+    assert "(STUDY DRUG)" in notes and "(NEUTR)" in notes and not len(data.exposure) and not len(data.observations)
+    daily = simulated["adex"].assign(EXDOSFRQ="qd")
+    assert len(read_patients(write(tmp_path, simulated | {"adex": daily})).exposure) == len(daily)
 
 
 def test_infections_without_times_to_event(tmp_path, simulated):
@@ -223,6 +259,10 @@ def test_infections_without_times_to_event(tmp_path, simulated):
     )
     again = read_patients(write(tmp_path, {k: v for k, v in simulated.items() if k != "adtte"} | {"adae": renamed}))
     pd.testing.assert_frame_equal(again.events, data.events)
+    unnamed = read_patients(
+        write(tmp_path, {k: v for k, v in simulated.items() if k != "adtte"} | {"adae": renamed.drop(columns="AESOC")})
+    )
+    assert any("pneumonia and sepsis are missed" in note for note in unnamed.notes)
 
 
 def test_a_table_in_two_formats(tmp_path, simulated):
