@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .diagnostics import mixed
+from .diagnostics import MAX_DIVERGENT, mixed
 from .files import load_pickle, save_pickle
 from .sampler import BLOCK, Draws, SamplerSettings
 from .sampling import MORE_BLOCKS, Enough, KeptAs, Sampled
@@ -33,6 +33,10 @@ CURVATURES = (0.2, 5.0)
 """Bounds of a: effects are about standard normal to begin with."""
 RATE = 0.025
 """Of Adam, as in the paper."""
+SHORTER = 0.7
+"""Factor of the step where trajectories diverge too often: from an acceptance of 0.8 to one of 0.9."""
+CLEARLY = 3.0
+"""Times the gate's share of divergences beyond which chains do not go on with their step."""
 
 
 class Tuning(NamedTuple):
@@ -149,6 +153,8 @@ def sample_side_by_side(
     ``kept_as`` turns the sampler's coordinates into those that are kept; ``enough``: as ``sampling.sample``.
 
     Two thirds of the warm-up find the scale (twice), all of it the step and the length; more draws as in sampling.sample.
+    Where divergences alone miss the gate, or miss it clearly, draws are kept anew with a shorter step, as far as ``more_draws``
+    allows: those before count as warm-up.
     """
     s, path = settings, work / "side_by_side.pickle"
     pilot, adapt = s.pilot_blocks(), s.step_blocks()
@@ -164,8 +170,10 @@ def sample_side_by_side(
         run = Run(place, jax.tree.map(np.asarray, scale), Tuning(), [], [], 0, 0, 0.0, 0.0)
     wanted = s.draw_blocks()
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(f"{s.chains} chains", total=(warm + wanted) * BLOCK, completed=run.done * BLOCK)
+        task = bar.add_task(f"{s.chains} chains", completed=run.done * BLOCK)
         while True:
+            before = max(warm, run.done - len(run.kept))
+            bar.update(task, total=(before + wanted) * BLOCK)
             if len(run.kept) < wanted:
                 run = _next(sampler, s, run, data, changes, warm)
                 save_pickle(path, run)
@@ -174,11 +182,20 @@ def sample_side_by_side(
             # A resumed run may have more blocks than were wanted at first; what is kept is decided as without interruption.
             draws = _stacked(run.kept[:wanted], s.draws if wanted == s.draw_blocks() else None)
             draws = draws._replace(z=np.asarray(kept_as(draws.z)))
-            if wanted >= most or (enough or mixed)(draws.z):
+            good, divergent = (enough or mixed)(draws.z), draws.diverging.mean() / MAX_DIVERGENT
+            room = most - (before - warm)  # blocks, those kept before a shorter step taken off
+            if divergent > (1.0 if good else CLEARLY) and room >= wanted + s.draw_blocks():
+                console.print(
+                    f"divergences {int(draws.diverging.sum())} of {draws.diverging.size}: keeping draws anew with a shorter step"
+                )
+                run = run._replace(kept=[], tuning=run.tuning._replace(step_size=SHORTER * run.tuning.step_size))
+                save_pickle(path, run)
+                wanted = s.draw_blocks()
+            elif good or wanted >= room:
                 return Sampled(draws, run.gradients, run.seconds, run.cpu_seconds)
-            wanted = min(wanted + MORE_BLOCKS, most)
-            console.print(f"chains mix too slowly for the gate: going on to {wanted * BLOCK} draws each")
-            bar.update(task, total=(warm + wanted) * BLOCK)
+            else:
+                wanted = min(wanted + MORE_BLOCKS, room)
+                console.print(f"chains mix too slowly for the gate: going on to {wanted * BLOCK} draws each")
 
 
 def _next(sampler: SideBySide, s: SamplerSettings, run: Run, data: Any, changes: set[int], warm: int) -> Run:

@@ -148,6 +148,47 @@ def test_resumed_draws_are_as_many(sampler, mixes, told, tmp_path, monkeypatch):
     assert again.gradients == whole.gradients
 
 
+def narrow_densities(z, on):
+    """A funnel whose neck is far narrower than steps that suit its mouth."""
+    x, y = 3.0 * z[:, 3], z[:, :3]
+    return on * (-0.5 * z[:, 3] ** 2 - 0.5 * (y * y).sum(axis=1) * jnp.exp(-x) - 1.5 * x - 0.5 * z[:, 4] ** 2)
+
+
+def test_steps_grow_shorter_where_trajectories_diverge(tmp_path, monkeypatch):
+    """As often as there is room for the draws asked for; draws of longer steps are not kept; resumed, the same draws."""
+    sampler = SideBySide(narrow_densities, CHAINS, 5, 4, ON)
+    asked = {"warmup": 75, "draws": 200, "target_accept": 0.6}
+
+    def run(folder, more):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return sample_side_by_side(sampler, settings(**asked, more_draws=more), SCALE, ON, tmp_path / folder, SILENT,
+                                   enough=lambda _: True)  # fmt: skip
+
+    first, twice = run("none", 0).draws, run("two", 400).draws
+    assert first.diverging.mean() > side_by_side_run.MAX_DIVERGENT
+    assert twice.z.shape == first.z.shape
+    shorter = np.unique(twice.step_size / first.step_size[0, 0])
+    np.testing.assert_allclose(shorter, side_by_side_run.SHORTER**2)
+    assert twice.diverging.mean() < first.diverging.mean() and twice.accept.mean() > first.accept.mean()
+    save, calls = side_by_side_run.save_pickle, 0
+
+    class Killed(Exception):
+        pass
+
+    def save_and_die(path: Path, value) -> None:
+        nonlocal calls
+        save(path, value)
+        calls += 1
+        if calls in (3, 12, 16):
+            raise Killed
+
+    monkeypatch.setattr(side_by_side_run, "save_pickle", save_and_die)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            run("again", 400)
+    np.testing.assert_array_equal(run("again", 400).draws.z, twice.z)
+
+
 def test_trajectories_may_follow_another_density(tmp_path):
     """A slope 0.8 times the right one, with an error besides: the same moments, fewer acceptances."""
 
