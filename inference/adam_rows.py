@@ -84,6 +84,11 @@ def _unused(name: str, rows: np.ndarray, which: str) -> str:
 def rows_read(raw: RawTable, name: str, drug: str, notes: list[str]) -> RawTable:
     """Return the table without the rows that are not read; add to ``notes`` which those are."""
     wanted = _wanted(raw, name, drug, notes)
+    if name in ("adlb", "adae"):
+        derived = wanted & (words(raw, "DTYPE") != "")
+        if derived.any():
+            notes.append(_unused(name, derived, "derived from others (DTYPE)"))
+        wanted &= ~derived
     column = DAYS.get(name, "")
     if column in raw.frame:
         early = wanted & (numbers(raw, column)[0] < 0.0)

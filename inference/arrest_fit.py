@@ -22,8 +22,9 @@ from .files import load_pickle, save_pickle
 from .patient_fit import console
 from .patient_output import diagnosed, publish_patient_fit
 from .patient_posterior import Reader
-from .patient_results import digest, left_out
+from .patient_results import digest
 from .patient_start import Gradient, Start, scale_of
+from .patients_left_out import left_out
 from .places import POSTERIOR
 from .posterior_file import versions
 from .processor import keep_memory, keep_programs

@@ -85,16 +85,16 @@ def counts_of(tables: PatientData) -> Counts:
 
 
 def _deaths(ledger: Ledger, death: np.ndarray, died: np.ndarray, alone: DiedFree) -> Deaths:
-    """Return the totals of deaths; who is lost to progression is followed no further."""
+    """Return what the rates of death need of each patient; who is lost to progression is followed no further."""
     progressed, infected = ledger.progressed > 0, ledger.infected > 0
     after = np.where(progressed, np.maximum(death - ledger.progression, 0.0), 0.0)
     return Deaths(
-        before=float((alone.before & ~alone.fatal).sum()),
-        months_before=float(alone.free.sum() / MONTH_DAYS),
-        after=float((progressed & (died > 0)).sum()),
-        months_after=float(after.sum() / MONTH_DAYS),
-        fatal=float(alone.fatal.sum()),
-        not_fatal=float((infected & ~alone.fatal & (ledger.infection < alone.free)).sum()),
+        before=(alone.before & ~alone.fatal).astype(float),
+        months_before=alone.free / MONTH_DAYS,
+        after=(progressed & (died > 0)).astype(float),
+        months_after=after / MONTH_DAYS,
+        fatal=alone.fatal.astype(float),
+        not_fatal=(infected & ~alone.fatal & (ledger.infection < alone.free)).astype(float),
     )
 
 

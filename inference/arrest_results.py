@@ -17,10 +17,10 @@ from scipy.stats import norm
 from .arrest_settings import ArrestFit
 from .arrest_target import ROOT, ArrestInputs, ArrestTarget, Lanes
 from .diagnostics import Diagnostics
-from .importance import TRUSTED
 from .patient_data import BY_RECORD, PatientData
 from .patient_posterior import Reader
-from .patient_results import LOO_SCOPE, PREDICTED, attributes, correlation_names
+from .patient_results import PREDICTED, attributes, correlation_names
+from .patients_left_out import integrated, log_likelihood_group, told
 from .recorded_events import event_notes
 from .sampler import Draws
 from .summary import MOVED, QUANTILES
@@ -62,11 +62,8 @@ def build_tree(
     settings: ArrestFit,
     seconds: float,
 ) -> xr.DataTree:
-    """Return the DataTree of a fit: its ``posterior``, log-likelihood by patient, predicted counts."""
+    """Return the DataTree of a fit: its ``posterior``, likelihood by patient (patients_left_out.py), predicted counts."""
     n, k = target.patients, len(target.effects)
-
-    def pointwise(x):
-        return target.of_patients(target.lanes(x[None], data)[0], data.ledger, data.counts)
 
     def predict(given):
         x, z = given
@@ -82,7 +79,7 @@ def build_tree(
 
     chains, length, _ = draws.z.shape
     flat = jnp.asarray(draws.z.reshape(chains * length, -1))
-    by_patient = np.asarray(jax.lax.map(jax.jit(pointwise), flat)).reshape(chains, length, n)
+    by_patient = integrated(target.in_single(), data, draws.z, settings.sampler.seed)
     coords = {c: posterior.coords[c] for c in ("chain", "draw", "patient")}
     pair = {c: coords[c] for c in ("chain", "draw")}
     rng = np.random.default_rng([settings.sampler.seed, 7])
@@ -111,7 +108,7 @@ def build_tree(
             "posterior": posterior,
             "unconstrained_posterior": xr.Dataset({"x": (("chain", "draw", "coordinate"), draws.z)}, coords=pair),
             "sample_stats": xr.Dataset({s: (("chain", "draw"), v) for s, v in stats.items()}, coords=pair),
-            "log_likelihood": xr.Dataset({"patients": (("chain", "draw", "patient"), by_patient)}, coords=coords),
+            "log_likelihood": log_likelihood_group(by_patient, posterior),
             "fitted": xr.Dataset(fitted, coords=who),
             "posterior_predictive": xr.Dataset({"anc": (dims, new[0])}, coords=who),
             "population_predictive": xr.Dataset({"anc": (dims, new[1])}, coords=who),
@@ -169,9 +166,8 @@ def summary_text(
 ) -> str:
     """Return summary.md."""
     s, ledger, deaths = settings.study, data.ledger, data.deaths
-    rough = int((~loo["trusted"]).sum())
     prior = parameters.loc[parameters["driven_by"] == "prior", "name"].tolist()
-    died = int(deaths.before + deaths.after + deaths.fatal)
+    died = int((deaths.before + deaths.after + deaths.fatal).sum())
     given, notes = settings.exposure, []
     if given is not None:
         each = f" of each patient's dose in {given.dose}" if given.dose else " of a dose of 1 mg"
@@ -190,8 +186,7 @@ def summary_text(
         f"{d.min_ess_bulk:.0f} bulk / {d.min_ess_tail:.0f} tail of {d.chains * d.draws}, {d.divergences} divergences, "
         f"{d.gradients} gradients of {d.gradient_ms:.1f} ms, {d.seconds:.0f} s.", "",
         f"Driven by the prior: {', '.join(prior) or 'no parameter'}. Parameters not in [parameters] are fixed at their declared centre.",
-        f"Patients left out one at a time: elpd {loo['elpd'].sum():.1f}; {rough} of {len(loo)} with k-hat above {TRUSTED:g}"
-        f"{', so that sum cannot be trusted and is likely too high' if rough else ''} (loo.csv; deaths left out). {LOO_SCOPE}", "",
+        told(loo), "",
         "| parameter | unit | median | 5 % | 95 % | driven by |", "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     shown = parameters[["name", "unit", "posterior_median", "posterior_q05", "posterior_q95", "driven_by"]]

@@ -261,11 +261,15 @@ class ArrestTarget:
 
     def log_likelihoods(self, xs, data: ArrestInputs) -> Array:
         """Return the log-likelihoods of many points ``xs``, ``points coordinates``, with the density of the effects."""
+        return self.by_patient(xs, data).sum(axis=1)
+
+    def by_patient(self, xs, data: ArrestInputs) -> Array:
+        """Return each patient's log-likelihood and log-density of effects at many points ``xs``, ``points patients``."""
         points = xs.shape[0]
         lanes, theta, density = self.lanes(xs, data)
         of_patients = partial(in_single, self.of_patients) if self.single else self.of_patients
         fitted = of_patients(lanes, *repeated(data, points)).reshape(points, self.patients)
-        total = (density + fitted).sum(axis=1)
+        total = density + fitted
         if self.settings.model.death:
             total += jax.vmap(lambda t: of_deaths(data.deaths, t))(theta)
         return total

@@ -17,8 +17,9 @@ from .joint_start import find_joint_start
 from .joint_target import JointInputs, JointTarget
 from .patient_fit import console
 from .patient_output import diagnosed, publish_patient_fit
-from .patient_results import digest, left_out
+from .patient_results import digest
 from .patient_start import Gradient, Start
+from .patients_left_out import left_out
 from .places import POSTERIOR
 from .posterior_file import versions
 from .processor import keep_memory

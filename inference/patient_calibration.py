@@ -175,7 +175,7 @@ class PatientCalibrator:
         told = {
             "counts": int(data.counts.there.sum()), "infections": int(data.ledger.infected.sum()),
             "progressions": int(data.ledger.progressed.sum()),
-            "deaths": int(data.deaths.before + data.deaths.after + data.deaths.fatal), "gate": d.gate, "failed": d.failed,
+            "deaths": int((data.deaths.before + data.deaths.after + data.deaths.fatal).sum()), "gate": d.gate, "failed": d.failed,
             "max_rhat": d.max_rhat, "min_ess_bulk": d.min_ess_bulk, "draws": d.chains * d.draws, "gradients": d.gradients,
         }  # fmt: skip
         return PatientTrial({n: float(x) for n, x in values(truth).items()}, {VERSION: fitted}, told)

@@ -20,6 +20,7 @@ from .patient_problem import build, check_columns
 from .patient_settings import PatientFit
 from .patient_start import Gradient, find_start, scale_of
 from .patient_tables import read_patients
+from .patients_left_out import left_out
 from .places import POSTERIOR
 from .posterior_file import versions
 from .processor import keep_memory
@@ -104,7 +105,7 @@ def run_patient_fit(folder: Path, out: Path, settings: PatientFit, restart: bool
     console.print(f"{time.perf_counter() - begin:.0f} s: sampled")
     found, seconds = posterior(sampled.draws.z), time.perf_counter() - begin
     tree = results.build_tree(target, data, tables, sampled.draws, found, folder, settings, seconds)
-    parameters, loo = results.parameter_table(tree, target, start.shrinkage), results.left_out(tree)
+    parameters, loo = results.parameter_table(tree, target, start.shrinkage), left_out(tree)
     diagnostics = publish_patient_fit(
         out,
         begin,

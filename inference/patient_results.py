@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import combinations
@@ -19,11 +18,11 @@ from mezikd.model.population import correlation_law, of_new_patients
 from scipy.stats import halfcauchy, halfnorm, lognorm, norm
 
 from .diagnostics import Diagnostics
-from .importance import TRUSTED
 from .patient_data import PatientData
 from .patient_posterior import Reader
 from .patient_settings import MEANING, UNITS, PatientFit
 from .patient_target import Inputs, PatientTarget
+from .patients_left_out import integrated, log_likelihood_group, told
 from .posterior_file import FORMAT, device_name, versions
 from .sampler import Draws
 from .summary import MOVED, QUANTILES
@@ -83,12 +82,8 @@ def build_tree(
     settings: PatientFit,
     seconds: float,
 ) -> xr.DataTree:
-    """Return the DataTree of a fit: its ``posterior``, log-likelihood by patient, predictions."""
+    """Return the DataTree of a fit: its ``posterior``, likelihood by patient (patients_left_out.py), predictions."""
     k = len(target.effects)
-
-    def pointwise(x):
-        shared = target.shared(x)
-        return target.of_patients(shared, target.etas(x, shared, data)[0], data)
 
     def predict(given):
         x, z = given
@@ -100,7 +95,7 @@ def build_tree(
 
     chains, length, _ = draws.z.shape
     flat = jnp.asarray(draws.z.reshape(chains * length, -1))
-    by_patient = np.asarray(jax.lax.map(jax.jit(pointwise), flat)).reshape(chains, length, -1)
+    by_patient = integrated(target, data, draws.z, settings.sampler.seed)
     coords = {c: posterior.coords[c] for c in ("chain", "draw", "patient")}
     every = max(1, chains * length // PREDICTED)
     rng = np.random.default_rng([settings.sampler.seed, 7])
@@ -130,7 +125,7 @@ def build_tree(
             "posterior": posterior,
             "unconstrained_posterior": xr.Dataset({"x": (("chain", "draw", "coordinate"), draws.z)}, coords=pair),
             "sample_stats": xr.Dataset({n: (("chain", "draw"), v) for n, v in stats.items()}, coords=pair),
-            "log_likelihood": xr.Dataset({"patients": (("chain", "draw", "patient"), by_patient)}, coords=coords),
+            "log_likelihood": log_likelihood_group(by_patient, posterior),
             "fitted": xr.Dataset(fitted, coords={"patient": list(tables.ids)}),
             "posterior_predictive": xr.Dataset(predictive, coords={"patient": list(tables.ids)}),
             "population_predictive": xr.Dataset(population_predictive, coords={"patient": list(tables.ids)}),
@@ -221,22 +216,6 @@ def patient_table(tree: xr.DataTree) -> pd.DataFrame:
     return pd.DataFrame.from_records(lines, columns=["id", "parameter", "unit", "median", "pi90_low", "pi90_high"])
 
 
-LOO_SCOPE = (
-    "A patient left out takes its own effects along, and k-hat is high where its data alone tell them: do not compare models "
-    "with other individual effects by this sum."
-)
-
-
-def left_out(tree: xr.DataTree) -> pd.DataFrame:
-    """Return loo.csv: predictive density of each patient left out, and k-hat: above 0.7 it cannot be trusted."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # k-hat is in the table and in summary.md
-        found: Any = az.loo(tree, pointwise=True, var_name="patients")
-    elpd, k = np.asarray(found.elpd_i).ravel(), np.asarray(found.pareto_k).ravel()
-    ids = tree["log_likelihood"]["patient"].to_numpy()
-    return pd.DataFrame({"id": ids, "elpd": elpd, "khat": k, "trusted": k <= TRUSTED})
-
-
 def summary_text(
     settings: PatientFit,
     target: PatientTarget,
@@ -250,7 +229,6 @@ def summary_text(
     counted = tables.observations["observable"].value_counts().to_dict()
     shown = parameters[["name", "unit", "posterior_median", "posterior_q05", "posterior_q95", "driven_by"]]
     prior = parameters.loc[parameters["driven_by"] == "prior", "name"].tolist()
-    rough = int((~loo["trusted"]).sum())
     given = ", ".join(f"{n} ({column})" for n, column in settings.given.items())
     driver = f"{m.compartments} compartment{'s'[: m.compartments - 1]}, {m.effect} effect of the concentration"
     if m.exposure is not None:
@@ -264,8 +242,7 @@ def summary_text(
         f"{d.min_ess_bulk:.0f} bulk / {d.min_ess_tail:.0f} tail of {d.chains * d.draws}, {d.divergences} divergences, "
         f"{d.gradients} gradients of {d.gradient_ms:.1f} ms, {d.seconds:.0f} s.", "",
         f"Driven by the prior: {', '.join(prior) or 'no population parameter'}.",
-        f"Patients left out one at a time: elpd {loo['elpd'].sum():.1f}; {rough} of {len(loo)} with k-hat above {TRUSTED:g}"
-        f"{', so that sum cannot be trusted and is likely too high' if rough else ''} (loo.csv). {LOO_SCOPE}", "",
+        told(loo), "",
         "| parameter | unit | median | 5 % | 95 % | driven by |", "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for n, unit, median, low, high, driven in shown.itertuples(index=False):

@@ -217,7 +217,12 @@ class PatientTarget:
         return shared.log_prior + (individual + self.of_patients(shared, eta, data)).sum()
 
     def log_densities(self, xs, data: Inputs) -> Array:
-        """Return the log posterior densities of many points ``xs``, ``points coordinates``, in one program.
+        """Return the log posterior densities of many points ``xs``, ``points coordinates``, in one program."""
+        prior = jax.vmap(lambda x: self.shared(x).log_prior)(xs)
+        return prior + self.by_patient(xs, data).sum(axis=1)
+
+    def by_patient(self, xs, data: Inputs) -> Array:
+        """Return each patient's log-likelihood and log-density of effects at many points ``xs``, ``points patients``.
 
         The patients of all points are followed side by side, as if they were one cohort: the course costs mostly the number
         of its steps, so that 16 chains cost little more than one.
@@ -233,7 +238,7 @@ class PatientTarget:
         found = many.predictions({n: v.ravel() for n, v in p.items()}, repeated(data, points))
         found = {n: v.reshape(points, self.patients, -1) for n, v in found.items()}
         fitted = jax.vmap(self.of_predictions, in_axes=(0, 0, None))(found, shared.residual, data)
-        return shared.log_prior + (density + fitted).sum(axis=1)
+        return density + fitted
 
 
 def repeated(data: Inputs, times: int) -> Inputs:

@@ -223,22 +223,22 @@ def event_free(
 
 
 class Deaths(NamedTuple):
-    """Totals over patients that the rates of death need."""
+    """What the rates of death need of each patient; events are 0 or 1."""
 
-    before: float
-    """Deaths without progression, other than of infection."""
-    months_before: float
-    """Patient-months alive without progression."""
-    after: float
-    """Deaths after progression."""
-    months_after: float
-    fatal: float
-    """First severe infections without progression that were fatal, and that were not."""
-    not_fatal: float
+    before: Float[Numbers, "patients"]
+    """Death without progression, other than of infection."""
+    months_before: Float[Numbers, "patients"]
+    """Months alive without progression."""
+    after: Float[Numbers, "patients"]
+    """Death after progression."""
+    months_after: Float[Numbers, "patients"]
+    fatal: Float[Numbers, "patients"]
+    """A first severe infection without progression that was fatal, or that was not."""
+    not_fatal: Float[Numbers, "patients"]
 
 
 def of_deaths(d: Deaths, theta: Any):
-    """Return the log-likelihood of deaths: constant hazards and the fatal share of first severe infections."""
+    """Return the log-likelihood of each patient's death: constant hazards and the fatal share of first severe infections."""
     before, after, share = theta["death_rate"], theta["post_progression_death"], theta["infection_fatal"]
     rates = d.before * jnp.log(before) - before * d.months_before + d.after * jnp.log(after) - after * d.months_after
     return rates + d.fatal * jnp.log(share) + d.not_fatal * jnp.log1p(-share)

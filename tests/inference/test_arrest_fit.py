@@ -19,9 +19,11 @@ from mezikd.inference.coordinates import straightened
 from mezikd.inference.event_check import COMPETING, EVENT, observed
 from mezikd.inference.patient_settings import load_patient_settings
 from mezikd.inference.patient_start import Gradient, columns, scale_of
+from mezikd.inference.patients_left_out import integrated
 from mezikd.inference.recorded_events import BEYOND, SAME
 from mezikd.model.parameters import DECLARED, free
 from mezikd.model.population import Information
+from scipy.special import logsumexp
 from scipy.stats import norm
 from simulated_tables import NAMES, simulated_trial, write_tables
 
@@ -136,8 +138,40 @@ def test_events_are_those_of_the_histories(trial, problem):
         deaths += ((h.death <= known) & (h.death < h.progression)).sum() + ((h.death <= h.cutoff) & progressed).sum()
         fatal += (h.fatal * ((h.death <= known) & (h.death < h.progression))).sum()
         at += n
-    assert data.deaths.before + data.deaths.fatal + data.deaths.after == deaths > 0
-    assert data.deaths.fatal == fatal
+    found = data.deaths
+    assert (found.before + found.fatal + found.after).sum() == deaths > 0
+    assert found.fatal.sum() == fatal
+
+
+def test_effects_integrated_out_are_those_drawn_from_the_population(problem):
+    """Points about what each patient's data say, against a plain mean over 6,000 patients from the population; deaths too."""
+    _, _, target, data = problem
+    few = np.asarray(data.counts.there) * (np.arange(data.counts.there.shape[1]) < 3)
+    data = data._replace(counts=data.counts._replace(there=few))
+    start = find_arrest_start(target, data, Gradient(target, data))
+    rng, shared, n, k = np.random.default_rng(5), target.shared_size, target.patients, len(EFFECTS)
+    z = np.tile(start.x, (2, 100, 1))
+    z[..., shared:] = rng.standard_normal(z[..., shared:].shape)
+    found = integrated(target, jax.tree.map(jnp.asarray, start.data), z, 1)
+    assert (found.log == found.log[0, 0]).all()  # one theta
+    flat = data._replace(information=Information(np.zeros((n, k, k)), np.zeros((n, k))))
+    at = np.tile(start.x, (100, 1))
+    of, log = jax.jit(target.by_patient), []
+    for _ in range(60):
+        at[:, shared:] = rng.standard_normal((100, n * k))
+        prior = norm.logpdf(at[:, shared:].reshape(100, n, k)).sum(axis=-1)
+        log.append(np.asarray(of(jnp.asarray(at), flat)) - prior)
+    log = np.concatenate(log)
+    mean = logsumexp(log, axis=0) - np.log(len(log))
+    error = np.exp(log - mean).std(axis=0) / np.sqrt(len(log))
+    known = error < 0.15
+    assert known.sum() > 0.6 * n
+    off = (found.log[0, 0] - mean) / np.hypot(error, found.error[0, 0])
+    assert np.abs(off[known]).max() < 4.0 and np.abs((found.log[0, 0] - mean)[known]).mean() < 0.06
+    died = np.asarray(data.deaths.before + data.deaths.after)
+    with_deaths = of(jnp.asarray(at), flat)
+    alive = of(jnp.asarray(at), flat._replace(deaths=jax.tree.map(jnp.zeros_like, data.deaths)))
+    assert (np.asarray(with_deaths - alive)[:, died > 0] < -1.0).all() and died.any()
 
 
 def test_doses_as_if_they_had_gone_on():

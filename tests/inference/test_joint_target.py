@@ -36,7 +36,7 @@ def single(patients: int = 2) -> tuple[ArrestTarget, ArrestInputs]:
     rng = np.random.default_rng(4)
     half = rng.normal(size=(patients, 4, 4))
     known = Information(half @ np.swapaxes(half, 1, 2), rng.normal(size=(patients, 4)))
-    deaths = Deaths(1.0, 3.0, 0.0, 2.0, 0.0, 1.0)
+    deaths = Deaths(*np.array([[1.0, 0.0], [1.0, 2.0], [0.0, 0.0], [2.0, 0.0], [0.0, 0.0], [0.0, 1.0]]))
     return ArrestTarget(settings, patients), ArrestInputs(
         ledger, counts, np.zeros(2, int), np.array([1.0, 1.0]), deaths, known, {}
     )

@@ -215,7 +215,9 @@ def test_rows_of_other_things_are_told_and_not_checked(tmp_path, simulated):
             more_rows(t["adex"], EXTRT="Dexamethasone", ASTDY=-1, AENDY=None, EXDOSE=40.0, EXDOSFRQ="WEEKLY"),
             EXTRT="PLACEBO FOR MEZIGDOMIDE", EXDOSE=1.0,
         ),
-        "adlb": more_rows(more_rows(t["adlb"], ADY=-14), PARAMCD="UPROT", AVAL="trace", ADY=None),
+        "adlb": more_rows(
+            more_rows(more_rows(t["adlb"], ADY=-14), PARAMCD="UPROT", AVAL="trace", ADY=None), PARAMCD="NEUT", AVAL=1.0, ADY=3, DTYPE="LOCF"
+        ),
         "adae": more_rows(
             more_rows(t["adae"], AEDECOD="Fatigue", AEBODSYS="General disorders", AETOXGR="", ASTDY="2023-02"),
             AEDECOD="PNEUMONIA", AEBODSYS="INFECTIONS AND INFESTATIONS", AETOXGR=3, ASTDY=-200, AENDY=None,
@@ -226,13 +228,13 @@ def test_rows_of_other_things_are_told_and_not_checked(tmp_path, simulated):
     pd.testing.assert_frame_equal(found.events, expected.events)
     pd.testing.assert_frame_equal(found.exposure, expected.exposure)
     pd.testing.assert_frame_equal(
-        found.observations.assign(source_row=found.observations["source_row"] - 2), expected.observations
+        found.observations.assign(source_row=found.observations["source_row"] - 3), expected.observations
     )
     notes = " ".join(found.notes)
     for told in (
         "adex: 2 rows of other drugs than MEZIGDOMIDE (PLACEBO FOR MEZIGDOMIDE, DEXAMETHASONE) are not used",
         "adlb: 1 row of other parameters (UPROT) is not used", "adtte: 1 row of other parameters (DOR)",
-        "adlb: 1 row before study day 1 (ADY) is not used", "adae: 1 row before study day 1 (ASTDY)",
+        "adlb: 1 row before study day 1 (ADY) is not used", "adlb: 1 row derived from others (DTYPE) is not used", "adae: 1 row before study day 1 (ASTDY)",
     ):  # fmt: skip
         assert told in notes, notes
 

@@ -1,0 +1,161 @@
+"""Patients left out one at a time: the likelihood of each with its own effects integrated out, and what PSIS makes of it.
+
+A patient who is left out takes its own effects along, so what its data weigh is the likelihood of what patients share,
+
+    L_i(theta) = integral of p(y_i | theta, eta) p(eta | theta) d eta,
+
+not of its effects as well: those hang on its data alone, and importance weights of them would say nothing (Merkle, Furr and
+Rabe-Hesketh 2019, Psychometrika 84). The integral over the coordinates u of the effects (population.py) is a mean over points of
+a t distribution about the patient's posterior draws of u, the same points under every theta, so that their error is much the
+same in all weights.
+"""
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
+
+import arviz as az
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.special import gammaln, logsumexp
+from scipy.stats import chi2, norm, qmc
+
+from .importance import TRUSTED
+from .mode import CORES
+from .processor import compiler_options
+
+DRAWS = 320
+"""Posterior draws that the integral is found for, at most, all chains together."""
+POINTS = 32
+FREEDOM = 5.0
+"""Degrees of freedom of the t distribution."""
+LANES = 8192
+"""Patients followed in one go."""
+LARGEST_ERROR = 0.2
+"""Relative error of the integral (root mean square over draws) above which elpd is not trusted."""
+SCOPE = (
+    "Their own effects are integrated out, so it compares structures and individual effects alike; only fits to the same tables, "
+    "with the same events."
+)
+
+
+class ByPatient(Protocol):
+    """A log-density that is a sum over patients, given what they share."""
+
+    @property
+    def patients(self) -> int: ...
+
+    @property
+    def effects(self) -> tuple[str, ...]: ...
+
+    @property
+    def shared_size(self) -> int: ...
+
+    def by_patient(self, xs: Any, data: Any) -> Any: ...
+
+
+class Integrated(NamedTuple):
+    """Likelihoods of patients with their effects integrated out."""
+
+    log: np.ndarray
+    """``chains draws patients``."""
+    error: np.ndarray
+    """Relative standard error of each likelihood, as if points were independent."""
+    every: int
+    """Which draws of each chain: each ``every``-th."""
+
+
+def proposal(u: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return points about each patient's draws ``u`` of its coordinates, and the log-density that they are drawn from.
+
+    ``u``: ``draws patients coordinates``; points: ``points patients coordinates``, density ``points patients``.
+    """
+    k = u.shape[-1]
+    centred = u - u.mean(axis=0)
+    covariance = np.einsum("dpi,dpj->pij", centred, centred) / len(u) + 1e-6 * np.eye(k)
+    root = np.linalg.cholesky(covariance)
+    even = qmc.Sobol(k + 1, rng=np.random.default_rng([seed, 11])).random(POINTS)
+    even = np.clip(even, 1e-9, 1.0 - 1e-9)
+    t = norm.ppf(even[:, :k]) / np.sqrt(chi2.ppf(even[:, k:], FREEDOM) / FREEDOM)
+    constant = gammaln(0.5 * (FREEDOM + k)) - gammaln(0.5 * FREEDOM) - 0.5 * k * np.log(FREEDOM * np.pi)
+    log_density = constant - 0.5 * (FREEDOM + k) * np.log1p((t * t).sum(axis=1) / FREEDOM)
+    determinant = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+    return u.mean(axis=0) + np.einsum("pij,mj->mpi", root, t), log_density[:, None] - determinant
+
+
+def integrated(target: ByPatient, data: Any, z: np.ndarray, seed: int) -> Integrated:
+    """Return the likelihood of each patient under draws ``z`` (``chains draws coordinates``), its effects integrated out."""
+    chains, length, _ = z.shape
+    every = max(1, -(-chains * length // DRAWS))
+    chosen = z[:, ::every]
+    shared, n, k = target.shared_size, target.patients, len(target.effects)
+    u = z[..., shared:].reshape(chains * length, n, k)
+    points, log_density = proposal(u, seed) if k else (np.zeros((1, n, 0)), np.zeros((1, n)))
+    once = min(len(points), max(1, LANES // n))
+    of = jax.jit(target.by_patient, compiler_options=compiler_options())
+
+    def one(first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return log of the mean and its relative error under one draw of what patients share."""
+        found = []
+        for i in range(0, len(points), once):
+            own = points[i : i + once]
+            own = own.reshape(len(own), n * k)
+            xs = np.concatenate([np.broadcast_to(first, (len(own), shared)), own], axis=1)
+            more = once - len(own)  # a last part of another size would be compiled anew
+            found.append(np.asarray(of(jnp.asarray(np.pad(xs, ((0, more), (0, 0)), mode="edge")), data))[: len(own)])
+        log = np.concatenate(found) - log_density
+        log = np.where(np.isfinite(log), log, -np.inf)
+        mean = logsumexp(log, axis=0) - np.log(len(log))
+        spread = np.exp(log - mean).std(axis=0)
+        return mean, spread / np.sqrt(len(log))
+
+    flat = chosen[..., :shared].reshape(-1, shared)
+    with ThreadPoolExecutor(CORES) as pool:
+        log, error = (np.stack(x).reshape(*chosen.shape[:2], n) for x in zip(*pool.map(one, flat), strict=True))
+    return Integrated(log, error, every)
+
+
+def log_likelihood_group(found: Integrated, posterior: xr.Dataset) -> xr.Dataset:
+    """Return the group log_likelihood of a fit: ``patients``, and the relative error of the integral."""
+    coords = {c: posterior.coords[c] for c in ("chain", "draw", "patient")}
+    coords["draw"] = coords["draw"][:: found.every]
+    dims = ("chain", "draw", "patient")
+    return xr.Dataset({"patients": (dims, found.log), "integration_error": (dims, found.error)}, coords=coords)
+
+
+def left_out(tree: xr.DataTree) -> pd.DataFrame:
+    """Return loo.csv: expected log predictive density of each patient left out, by PSIS.
+
+    ``khat`` is Pareto's k of the weights, ``integration_error`` the relative error (root mean square) of the integral over the
+    patient's effects; ``trusted`` where both are small (TRUSTED, LARGEST_ERROR).
+    """
+    group = tree["log_likelihood"].to_dataset()
+    given = xr.DataTree.from_dict(
+        {
+            "posterior": tree["posterior"].to_dataset().sel(draw=group["draw"]),
+            "log_likelihood": group[["patients"]],
+        }
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # k-hat is in the table and in summary.md
+        found: Any = az.loo(given, pointwise=True, var_name="patients")
+    elpd, k = np.asarray(found.elpd_i).ravel(), np.asarray(found.pareto_k).ravel()
+    error = np.sqrt((group["integration_error"] ** 2).mean(("chain", "draw")).to_numpy())
+    trusted = (k <= TRUSTED) & (error <= LARGEST_ERROR)
+    return pd.DataFrame(
+        {"id": group["patient"].to_numpy(), "elpd": elpd, "khat": k, "integration_error": error, "trusted": trusted}
+    )
+
+
+def told(loo: pd.DataFrame) -> str:
+    """Return what summary.md says of it."""
+    rough = int((~loo["trusted"]).sum())
+    error = float(loo["elpd"].std(ddof=1) * np.sqrt(len(loo))) if len(loo) > 1 else float("nan")
+    doubt = f"{rough} of {len(loo)} cannot be trusted (k-hat above {TRUSTED:g} or integral too rough), so neither can the sum. "
+    return (
+        f"Patients left out one at a time: elpd {loo['elpd'].sum():.1f} (SE {error:.1f}; loo.csv). "
+        f"{doubt if rough else ''}{SCOPE}"
+    )
