@@ -2,8 +2,9 @@
 
 A new patient has the arm, the doses and the follow-up of one of the data, and effects of the population. Its times come from the
 hazards of the likelihood; treatment ends with its own progression or death, not with those of the patient of the data. So who
-left treatment within WINDOW days of either goes on with the doses of the last four weeks. How long a patient with an event would
-have been followed is drawn from the censoring of the others, given that it is longer (Kaplan-Meier of censoring).
+left treatment within WINDOW days of either goes on with the doses of the last four weeks, until treatment ends for another reason:
+when that is comes from the others of the arm, given that it is later (Kaplan-Meier of ends for other reasons). How long a patient
+with an event would have been followed is drawn from the censoring of the others in the same way.
 
     progression or death     as the likelihood has it: death that is known to come before progression, fatal infections with it
     severe infection         competing: death, and the end of treatment and of the days after it in which infections count
@@ -76,18 +77,47 @@ def observed(data: ArrestInputs, tables: PatientData, deaths: bool) -> Outcomes:
     return Outcomes(free, (np.asarray(of.progressed) > 0) | dead, infection, cause)
 
 
-def followed_until(seen: Outcomes, trials: int, rng: np.random.Generator) -> np.ndarray:
-    """Return until when each patient is followed in each trial, ``trials patients``: drawn where its own event came first."""
-    times, staying = kaplan_meier(seen.free, ~seen.failed)
-    last = seen.free.max()
-    share = at_times(seen.free, times, staying, 1.0) * rng.uniform(size=(trials, len(seen.free)))
+def later(time: np.ndarray, seen: np.ndarray, last: float, trials: int, rng: np.random.Generator) -> np.ndarray:
+    """Return times after ``time``, ``trials patients``, by the Kaplan-Meier curve of (time, seen): ``last`` where it ends first."""
+    times, staying = kaplan_meier(time, seen)
+    share = at_times(time, times, staying, 1.0) * rng.uniform(size=(trials, len(time)))
     # The first time at which the curve is at most the share: it falls, so its negative is sorted.
     drawn = np.append(times, last)[np.searchsorted(-staying, -share, side="left")] if len(times) else last
-    return np.where(seen.failed, np.maximum(drawn, seen.free), seen.free)
+    return np.maximum(drawn, time)
 
 
-def continued(ledger: Ledger, seen: Outcomes) -> Ledger:
-    """Return the doses as they would have gone on, and ends of treatment for reasons of their own alone."""
+def followed_until(seen: Outcomes, trials: int, rng: np.random.Generator) -> np.ndarray:
+    """Return until when each patient is followed in each trial, ``trials patients``: drawn where its own event came first."""
+    return np.where(seen.failed, later(seen.free, ~seen.failed, seen.free.max(), trials, rng), seen.free)
+
+
+def other_ends(
+    ledger: Ledger, caused: np.ndarray, seen: Outcomes, drug: np.ndarray, trials: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return when treatment ends for another reason than an event, ``trials patients``: drawn where an event ended it."""
+    stop = np.asarray(ledger.stop)
+    out = np.broadcast_to(stop, (trials, len(stop))).copy()
+    for arm in ARMS:
+        who = np.flatnonzero(drug == arm)
+        if not len(who):
+            continue
+        until = np.minimum(stop, seen.free)[who]
+        drawn = later(until, ~caused[who] & (stop[who] <= until), BEYOND, trials, rng)
+        out[:, who] = np.where(caused[who], drawn, out[:, who])
+    return out
+
+
+def cut(ledger: Ledger, stop) -> Ledger:
+    """Return the doses up to ``stop`` (day, ``patients``); those that go on, to the end of its week."""
+    day = np.arange(ledger.dose.shape[0] * 7).reshape(-1, 7, 1)
+    dose = jnp.where(day < stop, ledger.dose, 0.0)
+    week = 7.0 * (jnp.floor(stop / 7.0) + 1.0)
+    given = None if ledger.going_on is None else jnp.where(day < week, ledger.going_on, 0.0)
+    return ledger._replace(dose=dose, going_on=given, stop=stop)
+
+
+def continued(ledger: Ledger, seen: Outcomes) -> tuple[Ledger, np.ndarray]:
+    """Return the doses as they would have gone on, with ``stop`` as recorded, and whose treatment an event ended."""
     weeks, _, n = ledger.dose.shape
     dose, stop = np.array(ledger.dose).reshape(-1, n), np.asarray(ledger.stop)
     caused = seen.failed & ((stop >= BEYOND) | (stop >= seen.free - WINDOW))
@@ -98,15 +128,18 @@ def continued(ledger: Ledger, seen: Outcomes) -> Ledger:
         dose[day] = np.where(day >= begin, dose[day - WINDOW], dose[day])
     dose, given = dose.reshape(weeks, 7, n), ledger.going_on
     given = None if given is None else np.where(caused, dose, given)
-    return ledger._replace(dose=dose, stop=np.where(caused, BEYOND, stop), going_on=given)
+    return ledger._replace(dose=dose, going_on=given), caused
 
 
-def simulated(h: Hazards, at: np.ndarray, ledger: Ledger, until: np.ndarray, parts: tuple[bool, bool], rng) -> Outcomes:
+def simulated(
+    h: Hazards, at: np.ndarray, stop: np.ndarray, until: np.ndarray, parts: tuple[bool, bool], rng
+) -> Outcomes:
     """Return the outcomes of trials of new patients.
 
     Parameters
     ----------
     at: times of the hazards, days, the first 0.
+    stop: when treatment ends for another reason than an event, ``trials patients``.
     until: until when each is followed, ``trials patients``.
     parts: whether infection and death are part of the model.
     """
@@ -122,7 +155,7 @@ def simulated(h: Hazards, at: np.ndarray, ledger: Ledger, until: np.ndarray, par
         before = np.minimum(fatal, waits[2] / h.death[:, None] * DAYS_PER_MONTH)
         after = progression + waits[3] / h.death_after[:, None] * DAYS_PER_MONTH
     free = np.minimum(progression, before)
-    end = np.minimum(np.where(before < progression, before, after), np.minimum(progression, ledger.stop) + WINDOW)
+    end = np.minimum(np.where(before < progression, before, after), np.minimum(progression, stop) + WINDOW)
     cause = np.where(infection <= np.minimum(end, until), EVENT, np.where(end <= until, COMPETING, 0))
     first = np.minimum(np.minimum(infection, end), until)
     return Outcomes(np.minimum(free, until), free <= until, first, cause)
@@ -139,21 +172,30 @@ def crossed(at: np.ndarray, cumulative: np.ndarray, level: np.ndarray) -> np.nda
 
 
 def hazards(
-    target: ArrestTarget, data: ArrestInputs, ledger: Ledger, x: np.ndarray, z: np.ndarray, at: np.ndarray
+    target: ArrestTarget,
+    data: ArrestInputs,
+    ledger: Ledger,
+    x: np.ndarray,
+    z: np.ndarray,
+    stop: np.ndarray,
+    at: np.ndarray,
 ) -> Hazards:
-    """Return the hazards of new patients at draws ``x``, ``trials coordinates``, and effects ``z``, ``trials patients effects``."""
+    """Return the hazards of new patients at draws ``x``, ``trials coordinates``, effects ``z``, ``trials patients effects``.
+
+    ``stop``: as of ``simulated``; doses end then.
+    """
     steps = target.settings.model.steps_per_day
 
     def of(given):
-        x, z = given
+        x, z, stop = given
         theta = target.population(x)
         eta = of_new_patients(z, target.spread(theta)[1])
         lanes = Lanes(target.individuals(theta, eta, data), target.rates(theta, data))
-        _, h, log_free = event_free(lanes.individuals, lanes.rates, ledger, STRUCTURES["arrest"], at, steps)
+        _, h, log_free = event_free(lanes.individuals, lanes.rates, cut(ledger, stop), STRUCTURES["arrest"], at, steps)
         names = ("infection_fatal", "death_rate", "post_progression_death")
         return h, -log_free, theta["infection_frailty_sd"] ** 2, *(jnp.asarray(theta[n]) for n in names)
 
-    return Hazards(*map(np.asarray, jax.lax.map(jax.jit(of), (jnp.asarray(x), jnp.asarray(z)))))
+    return Hazards(*map(np.asarray, jax.lax.map(jax.jit(of), (jnp.asarray(x), jnp.asarray(z), jnp.asarray(stop)))))
 
 
 def curves(o: Outcomes, grid: np.ndarray, who: np.ndarray, parts: tuple[bool, bool]) -> list[np.ndarray]:
@@ -180,12 +222,13 @@ def event_table(target: ArrestTarget, data: ArrestInputs, tables: PatientData, d
     rng = np.random.default_rng([target.settings.sampler.seed, 17])
     data = jax.tree.map(np.asarray, data)
     seen = observed(data, tables, m.death)
-    ledger = continued(data.ledger, seen)
+    ledger, caused = continued(data.ledger, seen)
     end = float(max(seen.free.max(), seen.infection.max()))
     at = np.append(np.arange(0.0, end, STEP), end)
     z = rng.standard_normal((len(x), target.patients, len(target.effects)))
-    h = hazards(target, data, ledger, x, z, at)
-    new = simulated(h, at, ledger, followed_until(seen, len(x), rng), (m.infection, m.death), rng)
+    stop = other_ends(ledger, caused, seen, data.drug, len(x), rng)
+    h = hazards(target, data, ledger, x, z, stop, at)
+    new = simulated(h, at, stop, followed_until(seen, len(x), rng), (m.infection, m.death), rng)
     names = [
         *((("progression or death" if m.death else "progression"), "kaplan_meier", seen.free, seen.failed) for _ in range(m.progression)),
         *(("severe infection", "aalen_johansen", seen.infection, seen.cause == EVENT) for _ in range(m.infection)),

@@ -32,6 +32,8 @@ DRAWS = 320
 POINTS = 32
 FREEDOM = 5.0
 """Degrees of freedom of the t distribution."""
+RIDGE = 100.0
+"""Weight of no such movement, in draws."""
 LANES = 8192
 """Patients followed in one go."""
 LARGEST_ERROR = 0.2
@@ -68,22 +70,48 @@ class Integrated(NamedTuple):
     """Which draws of each chain: each ``every``-th."""
 
 
-def proposal(u: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return points about each patient's draws ``u`` of its coordinates, and the log-density that they are drawn from.
+class Proposal(NamedTuple):
+    """Where points of the integral lie: a t distribution about what the posterior draws of u are, given what patients share."""
 
-    ``u``: ``draws patients coordinates``; points: ``points patients coordinates``, density ``points patients``.
-    """
-    k = u.shape[-1]
-    centred = u - u.mean(axis=0)
-    covariance = np.einsum("dpi,dpj->pij", centred, centred) / len(u) + 1e-6 * np.eye(k)
+    centre: np.ndarray
+    """``patients coordinates``, at the mean of what patients share."""
+    follow: np.ndarray
+    """How it moves with what patients share, ``shared patients coordinates``."""
+    mean: np.ndarray
+    """Of what patients share."""
+    points: np.ndarray
+    """About the centre, ``points patients coordinates``."""
+    log_density: np.ndarray
+    """``points patients``."""
+
+    def at(self, shared: np.ndarray) -> np.ndarray:
+        """Return the points under one draw of what patients share, ``points patients coordinates``."""
+        return self.centre + np.tensordot(shared - self.mean, self.follow, axes=1) + self.points
+
+
+def proposal(shared: np.ndarray, u: np.ndarray, seed: int) -> Proposal:
+    """Return the proposal for draws of what patients share, ``draws shared``, and of u, ``draws patients coordinates``."""
+    draws, n, k = u.shape
+    mean, centre = shared.mean(axis=0), u.mean(axis=0)
+    if k == 0:
+        return Proposal(centre, np.zeros((len(mean), n, 0)), mean, np.zeros((1, n, 0)), np.zeros((1, n)))
+    x, y = shared - mean, (u - centre).reshape(draws, n * k)
+    scale = np.maximum(x.std(axis=0), 1e-12)
+    x = x / scale
+    # Few draws say little of how they move together: a ridge of RIDGE draws.
+    follow = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ y)
+    rest = (y - x @ follow).reshape(u.shape)
+    covariance = np.einsum("dpi,dpj->pij", rest, rest) / draws + 1e-6 * np.eye(k)
     root = np.linalg.cholesky(covariance)
+    follow = (follow / scale[:, None]).reshape(len(mean), n, k)
     even = qmc.Sobol(k + 1, rng=np.random.default_rng([seed, 11])).random(POINTS)
     even = np.clip(even, 1e-9, 1.0 - 1e-9)
     t = norm.ppf(even[:, :k]) / np.sqrt(chi2.ppf(even[:, k:], FREEDOM) / FREEDOM)
     constant = gammaln(0.5 * (FREEDOM + k)) - gammaln(0.5 * FREEDOM) - 0.5 * k * np.log(FREEDOM * np.pi)
     log_density = constant - 0.5 * (FREEDOM + k) * np.log1p((t * t).sum(axis=1) / FREEDOM)
     determinant = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
-    return u.mean(axis=0) + np.einsum("pij,mj->mpi", root, t), log_density[:, None] - determinant
+    points = np.einsum("pij,mj->mpi", root, t)
+    return Proposal(centre, follow, mean, points, log_density[:, None] - determinant)
 
 
 def integrated(target: ByPatient, data: Any, z: np.ndarray, seed: int) -> Integrated:
@@ -92,29 +120,27 @@ def integrated(target: ByPatient, data: Any, z: np.ndarray, seed: int) -> Integr
     every = max(1, -(-chains * length // DRAWS))
     chosen = z[:, ::every]
     shared, n, k = target.shared_size, target.patients, len(target.effects)
-    u = z[..., shared:].reshape(chains * length, n, k)
-    points, log_density = proposal(u, seed) if k else (np.zeros((1, n, 0)), np.zeros((1, n)))
-    once = min(len(points), max(1, LANES // n))
+    flat = z.reshape(chains * length, -1)
+    about = proposal(flat[:, :shared], flat[:, shared:].reshape(len(flat), n, k), seed)
+    many = len(about.points)
+    once = min(many, max(1, LANES // n))
     of = jax.jit(target.by_patient, compiler_options=compiler_options())
 
     def one(first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return log of the mean and its relative error under one draw of what patients share."""
-        found = []
-        for i in range(0, len(points), once):
-            own = points[i : i + once]
-            own = own.reshape(len(own), n * k)
-            xs = np.concatenate([np.broadcast_to(first, (len(own), shared)), own], axis=1)
-            more = once - len(own)  # a last part of another size would be compiled anew
-            found.append(np.asarray(of(jnp.asarray(np.pad(xs, ((0, more), (0, 0)), mode="edge")), data))[: len(own)])
-        log = np.concatenate(found) - log_density
+        points = about.at(first).reshape(many, n * k)
+        xs = np.concatenate([np.broadcast_to(first, (many, shared)), points], axis=1)
+        # A last part of another size would be compiled anew.
+        xs = np.pad(xs, ((0, -many % once), (0, 0)), mode="edge")
+        found = [np.asarray(of(jnp.asarray(xs[i : i + once]), data)) for i in range(0, len(xs), once)]
+        log = np.concatenate(found)[:many] - about.log_density
         log = np.where(np.isfinite(log), log, -np.inf)
-        mean = logsumexp(log, axis=0) - np.log(len(log))
-        spread = np.exp(log - mean).std(axis=0)
-        return mean, spread / np.sqrt(len(log))
+        mean = logsumexp(log, axis=0) - np.log(many)
+        return mean, np.exp(log - mean).std(axis=0) / np.sqrt(many)
 
-    flat = chosen[..., :shared].reshape(-1, shared)
     with ThreadPoolExecutor(CORES) as pool:
-        log, error = (np.stack(x).reshape(*chosen.shape[:2], n) for x in zip(*pool.map(one, flat), strict=True))
+        found = pool.map(one, chosen[..., :shared].reshape(-1, shared))
+        log, error = (np.stack(x).reshape(*chosen.shape[:2], n) for x in zip(*found, strict=True))
     return Integrated(log, error, every)
 
 

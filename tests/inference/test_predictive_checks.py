@@ -136,7 +136,7 @@ def test_new_patients_by_closed_forms():
     until = np.full((trials, n), 400.0)
     for stop in (BEYOND, 100.0):
         h, at = law(n, trials, (0.004, 0.002), 1.5, 0.001)
-        o = check.simulated(h, at, ledger_of(np.full(n, stop)), until, (True, True), rng)
+        o = check.simulated(h, at, np.full((trials, n), stop), until, (True, True), rng)
         grid = np.array([50.0, 127.0, 200.0, 390.0])
         free = np.mean(
             [check.curves(check.Outcomes(*(v[t] for v in o)), grid, np.arange(n), (True, True)) for t in range(trials)],
@@ -159,9 +159,9 @@ def test_without_deaths_and_infections():
     h, at = law(50, 3, (0.01, 0.002), 1.0, 10.0)
     until = np.full((3, 50), 400.0)
     rng = np.random.default_rng(1)
-    none = check.simulated(h, at, ledger_of(np.full(50, BEYOND)), until, (False, False), rng)
+    none = check.simulated(h, at, np.full((3, 50), BEYOND), until, (False, False), rng)
     assert not (none.cause == check.EVENT).any() and 0.3 < none.failed.mean() < 0.8
-    everyone = check.simulated(h, at, ledger_of(np.full(50, BEYOND)), until, (True, True), rng)
+    everyone = check.simulated(h, at, np.full((3, 50), BEYOND), until, (True, True), rng)
     assert everyone.failed.all() and everyone.free.max() < 3.0
 
 
@@ -182,15 +182,43 @@ def test_treatment_goes_on_where_an_event_ended_it():
     dose[:, :] = (np.arange(98) % 28 < 21)[:, None]
     dose[50:, 0] = dose[30:, 1] = 0.0
     free, failed = np.array([50.0, 70.0, 98.0]), np.array([True, True, False])
-    new = check.continued(ledger, check.Outcomes(free, failed, free, failed))
+    new, caused = check.continued(ledger, check.Outcomes(free, failed, free, failed))
     np.testing.assert_array_equal(new.dose.reshape(98, 3)[:, 0], np.arange(98) % 28 < 21)
     np.testing.assert_array_equal(new.dose.reshape(98, 3)[:, 1:], dose[:, 1:])
-    assert new.stop.tolist() == [BEYOND, 30.0, BEYOND] and new.going_on is None
+    assert caused.tolist() == [True, False, False] and new.going_on is None
     # What counts for the tumour effect goes on with the doses; where treatment ended for other reasons it stays.
     given = ledger._replace(going_on=2.0 * ledger.dose)
-    new = check.continued(given, check.Outcomes(free, failed, free, failed))
+    new, _ = check.continued(given, check.Outcomes(free, failed, free, failed))
     np.testing.assert_array_equal(new.going_on[..., 0], new.dose[..., 0])
     np.testing.assert_array_equal(new.going_on[..., 1:], 2.0 * new.dose[..., 1:])
+
+
+def test_treatment_ends_for_other_reasons_as_in_the_others():
+    """Of 3,000 patients whose treatment ends at the first of progression and another reason: the latter's law is found again."""
+    rng = np.random.default_rng(3)
+    n, cutoff = 3000, 300.0
+    progression, other = rng.exponential(150.0, n), rng.exponential(200.0, n)
+    free, failed = np.minimum(progression, cutoff), progression <= cutoff
+    stop = np.minimum(progression, other)
+    ledger = ledger_of(np.where(stop <= cutoff, stop, BEYOND))
+    caused = failed & (progression <= other)
+    drawn = check.other_ends(ledger, caused, check.Outcomes(free, failed, free, failed), np.ones(n), 3, rng)
+    assert (drawn[:, ~caused] == ledger.stop[~caused]).all() and (drawn[:, caused] >= free[caused]).all()
+    for t in (30.0, 100.0, 200.0):
+        np.testing.assert_allclose((drawn > t).mean(axis=1), np.exp(-t / 200.0), atol=0.03)
+    assert (drawn[:, ledger.stop >= BEYOND] == BEYOND).any()
+    # Without such ends treatment goes on.
+    never = check.other_ends(ledger, np.ones(n, bool), check.Outcomes(free, failed, free, failed), np.zeros(n), 1, rng)
+    assert (never == BEYOND).all()
+
+
+def test_doses_end_with_treatment():
+    """On the day of the end; those that would have gone on, with its week."""
+    ledger = ledger_of(np.full(2, BEYOND), 28)
+    new = check.cut(ledger._replace(going_on=2.0 * ledger.dose), np.array([10.0, BEYOND]))
+    day = np.arange(28)
+    np.testing.assert_array_equal(np.asarray(new.dose).reshape(28, 2), np.stack([day < 10, day >= 0], axis=1))
+    np.testing.assert_array_equal(np.asarray(new.going_on).reshape(28, 2)[:, 0], 2.0 * (day < 14))
 
 
 def test_crossed():

@@ -137,7 +137,7 @@ def test_from_files_to_results(folder, tmp_path):
     mg = daily_doses(tables, len(days))
     assert checked == (mg > 0.0).sum() == (days > 0.0).sum() > 500
     # New patients of the predictive checks go on with the exposures of four weeks before.
-    ledger = continued(data.ledger, observed(data, tables, True))
+    ledger, _ = continued(data.ledger, observed(data, tables, True))
     longer = ledger.dose.reshape(days.shape)
     day, who = np.nonzero(longer != data.ledger.dose.reshape(days.shape))
     assert len(day) > 100
