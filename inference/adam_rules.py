@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from .adam_columns import Table
-from .adam_rows import misnamed, of_drug
+from .adam_rows import SEVERE, misnamed, of_drug
 from .errors import shown
 from .nonmem_rules import CELLS_REMEDY
 from .patient_mistakes import Mistakes
@@ -13,11 +13,10 @@ from .patient_units import DAYS, LARGEST_COUNT, count_unit, days_of, in_brackets
 DAILY = ("", "QD", "DAILY", "Q24H", "ONCE DAILY", "ONCE A DAY", "EVERY DAY")
 """EXDOSFRQ of daily doses."""
 STATES = {"DISCONTINUED": 1, "COMPLETED": 1, "ONGOING": 0}
-SEVERE = 3
 
 
 def first_severe(ae: Table) -> pd.DataFrame:
-    """Return day and grade of the first infection of grade 3 or more, by subject who has one; adae holds infections only."""
+    """Return day and grade of the first infection of grade 3 or more, by subject who has one; ``ae`` holds infections alone."""
     severe = (ae.column("AETOXGR") >= SEVERE) & ae.sound
     first = pd.DataFrame({"subject": ae.subject, "day": ae.column("ASTDY"), "grade": ae.column("AETOXGR")}).loc[severe]
     return (
@@ -116,7 +115,7 @@ def exposures(mistakes: Mistakes, tables: dict[str, Table], drug: str, column: s
     if sl.has(column):
         values = [pd.to_numeric(x, errors="coerce") for x in sl.raw.frame[column]]
         of_patient = pd.Series(np.array(values, float), sl.subject)
-        repeated = of_patient[~of_patient.index.duplicated()].reindex(ex.subject).to_numpy()
+        repeated = of_patient.groupby(level=0).first().reindex(ex.subject).to_numpy()
         if np.allclose(repeated[dosed], ex.column(column)[dosed], rtol=1e-6, atol=0.0, equal_nan=True):
             return False
         mistakes.one(ex.raw, "has the column of exposures, and so has adsl, with other values: which one counts is not clear",

@@ -184,7 +184,8 @@ def sample_side_by_side(
             draws = draws._replace(z=np.asarray(kept_as(draws.z)))
             good, divergent = (enough or mixed)(draws.z), draws.diverging.mean() / MAX_DIVERGENT
             room = most - (before - warm)  # blocks, those kept before a shorter step taken off
-            if divergent > (1.0 if good else CLEARLY) and room >= wanted + s.draw_blocks():
+            last = room < wanted + MORE_BLOCKS + s.draw_blocks()  # later there is no room to begin anew
+            if divergent > (1.0 if good or last else CLEARLY) and room >= wanted + s.draw_blocks():
                 console.print(
                     f"divergences {int(draws.diverging.sum())} of {draws.diverging.size}: keeping draws anew with a shorter step"
                 )

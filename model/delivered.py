@@ -10,7 +10,7 @@ so the rules need no likelihood. Nor need the visits, or the end of treatment fo
                    unknown time (rate 1/memory), which is summed over: two states with closed forms
 
 Death without progression, death after it and the fatal share of infections have constant rates that no patient's own
-parameters enter; their likelihoods need totals alone (``of_deaths``).
+parameters enter (``of_deaths``).
 """
 
 from functools import partial

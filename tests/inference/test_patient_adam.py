@@ -25,6 +25,7 @@ def simulated():
 
 
 def write(folder, tables, suffix=".csv"):
+    folder.mkdir(exist_ok=True)
     for name in NAMES:
         if name not in tables:
             continue
@@ -164,7 +165,10 @@ CASES = {
     "treated without dose": (no_doses, ("adsl.csv", "column USUBJID", "adex has no dose", "SAFFL N")),
     "unknown state of treatment": (put("adsl", "EOTSTT", "PAUSED"), ("adsl.csv, line 2", "column EOTSTT", "'PAUSED'", "ONGOING")),
     "no day": (drop("adlb", "ADY"), ("adlb.csv", "column ADY", "missing", "add it")),
-    "no count": (put("adlb", "AVAL", None), ("adlb.csv, line 2", "column AVAL", "'.'", "fill it in")),
+    "a count in words": (
+        lambda t: t.update(adlb=t["adlb"].assign(AVAL=None, AVALC="<0.1")), ("adlb.csv, line 2", "column AVAL", "'.'", "fill it in"),
+    ),
+    "a dose of nothing": (put("adex", "EXTRT", ""), ("adex.csv, line 2", "column EXTRT", "write MEZIGDOMIDE")),
     "CENS of 2": (lambda t: t.update(adlb=t["adlb"].assign(CENS=2)), ("adlb.csv, line 2", "column CENS", "'2'", "below the limit")),
     "censored above its limit": (
         lambda t: t.update(adlb=t["adlb"].assign(CENS=1, LLOQ=0.01)), ("adlb.csv, line 2", "column AVAL", "above LLOQ", "CENS 0"),
@@ -219,7 +223,10 @@ def test_rows_of_other_things_are_told_and_not_checked(tmp_path, simulated):
             more_rows(more_rows(t["adlb"], ADY=-14), PARAMCD="UPROT", AVAL="trace", ADY=None), PARAMCD="NEUT", AVAL=1.0, ADY=3, DTYPE="LOCF"
         ),
         "adae": more_rows(
-            more_rows(t["adae"], AEDECOD="Fatigue", AEBODSYS="General disorders", AETOXGR="", ASTDY="2023-02"),
+            more_rows(
+                more_rows(t["adae"], AEDECOD="Fatigue", AEBODSYS="General disorders", AETOXGR="", ASTDY="2023-02"),
+                AEDECOD="RHINITIS", AEBODSYS="INFECTIONS AND INFESTATIONS", AETOXGR=2, ASTDY="unknown",
+            ),
             AEDECOD="PNEUMONIA", AEBODSYS="INFECTIONS AND INFESTATIONS", AETOXGR=3, ASTDY=-200, AENDY=None,
         ),
         "adtte": more_rows(t["adtte"], PARAMCD="DOR", AVAL=None, AVALU="FORTNIGHTS"),
@@ -235,8 +242,43 @@ def test_rows_of_other_things_are_told_and_not_checked(tmp_path, simulated):
         "adex: 2 rows of other drugs than MEZIGDOMIDE (PLACEBO FOR MEZIGDOMIDE, DEXAMETHASONE) are not used",
         "adlb: 1 row of other parameters (UPROT) is not used", "adtte: 1 row of other parameters (DOR)",
         "adlb: 1 row before study day 1 (ADY) is not used", "adlb: 1 row derived from others (DTYPE) is not used", "adae: 1 row before study day 1 (ASTDY)",
+        "rows of other events and",
     ):  # fmt: skip
         assert told in notes, notes
+
+
+def test_baselines_before_the_first_day(tmp_path, simulated):
+    """Where day 1 has no count they are of it; where it has one, they are not used, and nor are earlier ones."""
+    lb = simulated["adlb"]
+    firsts = lb.index[lb["ADY"].astype(int) == 1]
+    moved = lb.astype(object).assign(ABLFL="")
+    moved.loc[firsts, "ADY"], moved.loc[firsts, "ABLFL"] = -1, "Y"
+    kept = firsts[0]
+    screening = moved.loc[[firsts[1]]].assign(ADY=-9, AVAL=99.0)
+    other = lb.loc[[kept]].astype(object).assign(ADY=1, ABLFL="")
+    data = read_patients(write(tmp_path, simulated | {"adlb": pd.concat([screening, moved, other], ignore_index=True)}))
+    expected = read_patients(write(tmp_path / "as_before", simulated))
+    columns = ["id", "time", "value"]
+    pd.testing.assert_frame_equal(data.observations[columns], expected.observations[columns])
+    notes = " ".join(data.notes)
+    assert f"the baselines (ABLFL) of {len(firsts) - 1} patients before study day 1" in notes
+    assert "adlb: 2 rows before study day 1" in notes
+    nothing = read_patients(write(tmp_path / "none", simulated | {"adlb": lb.astype(object).assign(AVAL=None)}))
+    assert not len(nothing.observations) and f"adlb: {len(lb)} rows without a value" in " ".join(nothing.notes)
+
+
+def test_infections_by_either_class(tmp_path, simulated):
+    """Whichever column is filled, however it is written; by name where both are blank."""
+    expected = read_patients(write(tmp_path, simulated)).events["grade"]
+    ae = simulated["adae"].astype(object)
+    half = np.arange(len(ae)) % 2 == 0
+    mixed = ae.assign(AEBODSYS=ae["AEBODSYS"].where(half, ""), AESOC=ae["AEBODSYS"].str.replace("AND", "&").str.title())
+    named = ae["AEBODSYS"].str.upper() == "INFECTIONS AND INFESTATIONS"
+    blank = ae.assign(AEBODSYS="", AEDECOD=ae["AEDECOD"].where(~named, "LUNG INFECTION"))
+    for i, table in enumerate((mixed, blank)):
+        data = read_patients(write(tmp_path / str(i), simulated | {"adae": table}))
+        pd.testing.assert_series_equal(data.events["grade"], expected)
+    assert expected.notna().any() and any("pneumonia and sepsis are missed" in note for note in data.notes)
 
 
 def test_nothing_of_the_drug_and_no_counts(tmp_path, simulated):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 from jax.scipy.stats import norm as jnorm
-from mezikd.inference.patients_left_out import POINTS, integrated, left_out, log_likelihood_group, told
+from mezikd.inference.patients_left_out import POINTS, integrated, left_out, log_likelihood_group, proposal, told
 from scipy import stats
+from scipy.special import logsumexp
 
 OMEGA, SIGMA, PATIENTS, SEEN = 0.8, 0.3, 25, 4
 CHAINS, LENGTH = 4, 500
@@ -111,3 +112,43 @@ def test_no_effects_no_integral():
     found = integrated(target, jnp.asarray([0.1, 0.5, -0.2]), z, 1)
     np.testing.assert_allclose(found.log, stats.norm.logpdf([0.1, 0.5, -0.2], z, SIGMA), rtol=1e-12)
     assert (found.error == 0.0).all()
+
+
+def test_errors_of_the_integrals_do_not_add_up():
+    """300 patients with standard normal effects: the mean error is that of independent ones, whatever the seed."""
+    rng = np.random.default_rng(4)
+    shared, u = rng.standard_normal((2000, 3)), rng.standard_normal((2000, 300, 4))
+    mean = []
+    for seed in range(6):
+        about = proposal(shared, u, seed)
+        log = stats.norm.logpdf(about.at(shared.mean(axis=0))).sum(axis=-1) - about.log_density
+        error = logsumexp(log, axis=0) - np.log(len(log))
+        mean.append(error.mean())
+        assert 0.01 < error.std() < 0.15
+    assert np.abs(mean).max() < 0.02
+
+
+def test_points_follow_what_patients_share():
+    """u moves with the shared coordinates by a known matrix: so do the points, and they spread by what is left of it."""
+    rng = np.random.default_rng(5)
+    shared, move = rng.standard_normal((4000, 2)), np.array([[3.0, 0.0], [-2.0, 1.0]])
+    u = (shared @ move + 0.1 * rng.standard_normal((4000, 2)))[:, None, :]
+    about = proposal(shared, u, 1)
+    np.testing.assert_allclose(about.follow[:, 0], move, atol=0.1)
+    there = np.array([1.5, -1.0])
+    off = about.at(there)[:, 0] - there @ move
+    assert np.abs(np.median(off, axis=0)).max() < 0.3 and np.median(np.abs(off)) < 0.3
+
+
+def test_a_patient_without_data(example):
+    """The same likelihood in every draw: no weights are needed; beside others, and alone."""
+    _, z, found = example
+    log = found.log.copy()
+    log[..., 5] = 0.25
+    loo = left_out(tree_of(z, found._replace(log=log)))
+    assert loo["elpd"][5] == 0.25 and loo["khat"][5] == 0.0 and loo["trusted"].all()
+    alone = left_out(tree_of(z, found._replace(log=np.zeros_like(log))))
+    assert (alone["elpd"] == 0.0).all()
+    log[0, 3, 7] = -np.inf
+    broken = left_out(tree_of(z, found._replace(log=log)))
+    assert not broken["trusted"][7] and "1 of 25 cannot be trusted" in told(broken) and "nan" in told(broken)
