@@ -61,8 +61,6 @@ class Run(NamedTuple):
     kept: list[Block]
     done: int
     """Blocks done."""
-    warm_until: int
-    """Blocks after which draws are kept."""
     gradients: int
     seconds: float
     cpu_seconds: float
@@ -155,8 +153,8 @@ def sample_side_by_side(
     ``kept_as`` turns the sampler's coordinates into those that are kept; ``enough``: as ``sampling.sample``.
 
     Two thirds of the warm-up find the scale (twice), all of it the step and the length; more draws as in sampling.sample.
-    As far as ``more_draws`` allows, draws are kept anew, and those before count as warm-up: with a shorter step where divergences
-    alone miss the gate, or miss it clearly; with a scale from all of them, once, where about half of what is allowed does not pass.
+    Where divergences alone miss the gate, or miss it clearly, draws are kept anew with a shorter step, as far as ``more_draws``
+    allows: those before count as warm-up.
     """
     s, path = settings, work / "side_by_side.pickle"
     pilot, adapt = s.pilot_blocks(), s.step_blocks()
@@ -169,15 +167,15 @@ def sample_side_by_side(
         first, second = jax.random.split(key)
         u = np.asarray(jax.random.normal(first, (sampler.chains, sampler.coordinates)))
         place = sampler.at(np.asarray(jax.random.split(second, sampler.parts)), u, scale, data)
-        run = Run(place, jax.tree.map(np.asarray, scale), Tuning(), [], [], 0, warm, 0, 0.0, 0.0)
+        run = Run(place, jax.tree.map(np.asarray, scale), Tuning(), [], [], 0, 0, 0.0, 0.0)
     wanted = s.draw_blocks()
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(f"{s.chains} chains", completed=run.done * BLOCK)
         while True:
-            before = max(run.warm_until, run.done - len(run.kept))
+            before = max(warm, run.done - len(run.kept))
             bar.update(task, total=(before + wanted) * BLOCK)
             if len(run.kept) < wanted:
-                run = _next(sampler, s, run, data, changes)
+                run = _next(sampler, s, run, data, changes, warm)
                 save_pickle(path, run)
                 bar.update(task, completed=run.done * BLOCK)
                 continue
@@ -195,11 +193,6 @@ def sample_side_by_side(
                 run = run._replace(kept=[], tuning=run.tuning._replace(step_size=SHORTER * run.tuning.step_size))
                 save_pickle(path, run)
                 wanted = s.draw_blocks()
-            elif not good and run.warm_until == warm and left - adapt >= wanted > left - adapt - 2 * MORE_BLOCKS:
-                console.print(f"chains mix too slowly: a scale from {wanted * BLOCK} draws each, and draws anew")
-                run = _rescaled(sampler, run, data)._replace(kept=[], warm_until=run.done + adapt)
-                save_pickle(path, run)
-                wanted = s.draw_blocks()
             elif good or not left:
                 return Sampled(draws, run.gradients, run.seconds, run.cpu_seconds)
             else:
@@ -207,37 +200,30 @@ def sample_side_by_side(
                 console.print(f"chains mix too slowly for the gate: going on to {wanted * BLOCK} draws each")
 
 
-def _rescaled(sampler: SideBySide, run: Run, data: Any) -> Run:
-    """Return the run with the scale that its blocks since the last change suggest, no warm-up behind it."""
-    blocks = [*run.warm, *run.kept]
-    chain = going_on_from(blocks)
-    moving = np.unique(chain)
-    scale = rescaled(run.scale, [b._replace(z=b.z[:, moving], slope=b.slope[:, moving]) for b in blocks])
-    u = scale.to_u(run.scale.to_z(np.asarray(run.place.u)[chain]))
-    return run._replace(place=sampler.at(np.asarray(run.place.key), u, scale, data), scale=scale, warm=[])
-
-
-def _next(sampler: SideBySide, s: SamplerSettings, run: Run, data: Any, changes: set[int]) -> Run:
+def _next(sampler: SideBySide, s: SamplerSettings, run: Run, data: Any, changes: set[int], warm: int) -> Run:
     """Return the run a block later."""
     clock, cpu = time.perf_counter(), time.process_time()
-    if run.done in changes:
-        run = _rescaled(sampler, run, data)
     place, scale, tuning, blocks = run.place, run.scale, run.tuning, run.warm
-    if run.done == run.warm_until:
+    if run.done in changes:
+        chain = going_on_from(blocks)
+        moving = np.unique(chain)
+        scale = rescaled(scale, [b._replace(z=b.z[:, moving], slope=b.slope[:, moving]) for b in blocks])
+        u = scale.to_u(run.scale.to_z(np.asarray(place.u)[chain]))
+        place, blocks = sampler.at(np.asarray(place.key), u, scale, data), []
+    if run.done == warm:
         tuning = tuning._replace(step_size=step_for([(b.step_size[0], b.accept) for b in blocks], s.target_accept))
     steps = steps_of(tuning, run.done * BLOCK, 2**s.max_tree_depth)
     place, block = sampler.advance(place, steps, tuning.step_size, scale, data)
     kept = run.kept
-    if run.done < run.warm_until:
+    if run.done < warm:
         tuning, blocks = tuned(tuning, block, s.target_accept), [*blocks, block]
     else:
         kept, blocks = [*kept, block], []
     gradients = run.gradients + int(steps.sum()) * sampler.chains
     took, took_cpu = time.perf_counter() - clock, time.process_time() - cpu
-    return run._replace(
-        place=place, scale=scale, tuning=tuning, warm=blocks, kept=kept, done=run.done + 1, gradients=gradients,
-        seconds=run.seconds + took, cpu_seconds=run.cpu_seconds + took_cpu,
-    )  # fmt: skip
+    return Run(
+        place, scale, tuning, blocks, kept, run.done + 1, gradients, run.seconds + took, run.cpu_seconds + took_cpu
+    )
 
 
 def _stacked(blocks: list[Block], draws: int | None) -> Draws:
