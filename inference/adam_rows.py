@@ -1,7 +1,7 @@
 """Which rows of ADaM-like tables are read: doses of the drug, neutrophil counts, severe infections, times to known events.
 
 Real tables hold much else: other drugs, other parameters, screening, other adverse events. Such rows are told, and not checked.
-Rows without a name (EXTRT, PARAMCD, AEDECOD) stay: they are mistakes.
+Rows without a subject or a name (USUBJID, EXTRT, PARAMCD, AEDECOD) stay: they are mistakes.
 """
 
 import re
@@ -154,6 +154,8 @@ def rows_read(raw: RawTable, name: str, drug: str, notes: list[str]) -> RawTable
     column = DAYS.get(name, "")
     if column in frame:
         leave_out(numbers(raw, column)[0] < 0.0, f"before study day 1 ({column})")
-    return (
-        raw if wanted.all() else replace(raw, frame=frame.loc[wanted].reset_index(drop=True), places=raw.places[wanted])
-    )
+    if "USUBJID" in frame:
+        wanted = wanted | (words(raw, "USUBJID") == "")
+    if wanted.all():
+        return raw
+    return replace(raw, frame=frame.loc[wanted].reset_index(drop=True), places=raw.places[wanted])
