@@ -21,9 +21,10 @@ CLASSES = ("AEBODSYS", "AESOC")
 INFECTIONS = ("INFECTIONS AND INFESTATIONS", "INFECTIONS & INFESTATIONS")
 CODES = "CC-?92480|BMS-?986348"
 """Of mezigdomide, where a trial names it so."""
-DAYS = {"adlb": "ADY", "adae": "ASTDY"}
+STUDY_DAY = {"adlb": "ADY", "adae": "ASTDY"}
+"""Column of the day of tables whose rows before study day 1 are of screening."""
 MOST_NAMES = 6
-MEZIGDOMIDE = "MEZIGDOMIDE"
+DRUG = "MEZIGDOMIDE"
 SEVERE = 3
 """Grade of a severe infection, or more."""
 
@@ -49,7 +50,7 @@ def misnamed(raw: RawTable, drug: str) -> np.ndarray:
     if "EXTRT" not in raw.frame:
         return np.zeros(len(raw), bool)
     name = words(raw, "EXTRT")
-    text, codes = pd.Series(name, dtype=object).str, f"|{CODES}" if drug.upper() == MEZIGDOMIDE else ""
+    text, codes = pd.Series(name, dtype=object).str, f"|{CODES}" if drug.upper() == DRUG else ""
     near = text.contains(f"{re.escape(drug.upper())}{codes}") & ~text.contains("PLACEBO")
     return (near.to_numpy(bool) & (name != drug.upper())) | (name == "")
 
@@ -74,14 +75,13 @@ def _adverse_events(raw: RawTable, notes: list[str]) -> np.ndarray:
     unknown, named = organ_class(raw) == "", words(raw, "AEDECOD") != ""
     infection = is_infection(raw) | (unknown & ~named)
     mild = infection & (numbers(raw, "AETOXGR")[0] < SEVERE) if "AETOXGR" in raw.frame else np.zeros(len(raw), bool)
-    others, by_name = int((~infection).sum()), int((unknown & named).sum())
-    notes.append(
-        f"adae: {others} rows of other events and {int(mild.sum())} infections below grade {SEVERE} are not used"
-    )
-    if by_name:
+    for rows, which in ((~infection, "of other events"), (mild, f"of infections below grade {SEVERE}")):
+        if rows.any():
+            notes.append(_unused("adae", rows, which))
+    if by_name := int((unknown & named).sum()):
         notes.append(
-            f"adae: {by_name} rows have no system organ class (AEBODSYS, AESOC), infections among them are taken to be the terms with "
-            "INFECTION in them; pneumonia and sepsis are missed (assumed)"
+            f"adae: of {by_name} events without a system organ class (AEBODSYS, AESOC) those with INFECTION in their name are taken to "
+            "be infections; pneumonia and sepsis are missed (assumed)"
         )
     return infection & ~mild
 
@@ -151,7 +151,7 @@ def rows_read(raw: RawTable, name: str, drug: str, notes: list[str]) -> RawTable
             one = "1" if frame["ADY"].dtype == object else 1.0
             frame = frame.assign(ADY=frame["ADY"].where(~first, one))
             raw = replace(raw, frame=frame)
-    column = DAYS.get(name, "")
+    column = STUDY_DAY.get(name, "")
     if column in frame:
         leave_out(numbers(raw, column)[0] < 0.0, f"before study day 1 ({column})")
     if "USUBJID" in frame:

@@ -8,7 +8,7 @@ import pandas as pd
 from mezikd.model.dosing_events import CENTRAL, DEPOT, DOSE, OBSERVATION
 
 from .adam_columns import Table, read_cells
-from .adam_rows import PARAMETERS, rows_read
+from .adam_rows import DRUG, PARAMETERS, rows_read
 from .adam_rules import STATES, check_tables, exposures, first_severe, time_unit
 from .patient_covariates import covariates
 from .patient_data import (
@@ -26,7 +26,6 @@ from .patient_mistakes import Mistakes
 from .patient_units import DAYS, days_of
 from .table_columns import ADEX, ADSL
 
-DRUG = "MEZIGDOMIDE"
 BASELINE = ("ARM", "ARMCD", "TRT01P", "REGION", "BNEUT")
 """Of the columns that `mezikd simulate` writes into adsl, those known before treatment."""
 NOT_COVARIATES = frozenset(c.name for c in ADSL) - frozenset(BASELINE)

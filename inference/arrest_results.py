@@ -20,7 +20,7 @@ from .diagnostics import Diagnostics
 from .patient_data import BY_RECORD, PatientData
 from .patient_posterior import Reader
 from .patient_results import PREDICTED, attributes, correlation_names
-from .patients_left_out import integrated, log_likelihood_group, told
+from .patients_left_out import integrated, log_likelihood_group, loo_text
 from .recorded_events import event_notes
 from .sampler import Draws
 from .summary import MOVED, QUANTILES
@@ -80,8 +80,7 @@ def build_tree(
     chains, length, _ = draws.z.shape
     flat = jnp.asarray(draws.z.reshape(chains * length, -1))
     by_patient = integrated(target.in_single(), data, draws.z, settings.sampler.seed)
-    coords = {c: posterior.coords[c] for c in ("chain", "draw", "patient")}
-    pair = {c: coords[c] for c in ("chain", "draw")}
+    pair = {c: posterior.coords[c] for c in ("chain", "draw")}
     rng = np.random.default_rng([settings.sampler.seed, 7])
     chosen = flat[:: max(1, chains * length // PREDICTED)]
     effects = jnp.asarray(rng.standard_normal((len(chosen), n, k)))
@@ -186,7 +185,7 @@ def summary_text(
         f"{d.min_ess_bulk:.0f} bulk / {d.min_ess_tail:.0f} tail of {d.chains * d.draws}, {d.divergences} divergences, "
         f"{d.gradients} gradients of {d.gradient_ms:.1f} ms, {d.seconds:.0f} s.", "",
         f"Driven by the prior: {', '.join(prior) or 'no parameter'}. Parameters not in [parameters] are fixed at their declared centre.",
-        told(loo), "",
+        loo_text(loo), "",
         "| parameter | unit | median | 5 % | 95 % | driven by |", "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     shown = parameters[["name", "unit", "posterior_median", "posterior_q05", "posterior_q95", "driven_by"]]

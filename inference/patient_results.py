@@ -22,7 +22,7 @@ from .patient_data import PatientData
 from .patient_posterior import Reader
 from .patient_settings import MEANING, UNITS, PatientFit
 from .patient_target import Inputs, PatientTarget
-from .patients_left_out import integrated, log_likelihood_group, told
+from .patients_left_out import integrated, log_likelihood_group, loo_text
 from .posterior_file import FORMAT, device_name, versions
 from .sampler import Draws
 from .summary import MOVED, QUANTILES
@@ -96,7 +96,6 @@ def build_tree(
     chains, length, _ = draws.z.shape
     flat = jnp.asarray(draws.z.reshape(chains * length, -1))
     by_patient = integrated(target, data, draws.z, settings.sampler.seed)
-    coords = {c: posterior.coords[c] for c in ("chain", "draw", "patient")}
     every = max(1, chains * length // PREDICTED)
     rng = np.random.default_rng([settings.sampler.seed, 7])
     chosen = flat[::every]
@@ -119,7 +118,7 @@ def build_tree(
         "lp": draws.log_density, "energy": draws.energy, "acceptance_rate": draws.accept,
         "n_steps": draws.steps, "diverging": draws.diverging,
     }  # fmt: skip
-    pair = {k: coords[k] for k in ("chain", "draw")}
+    pair = {c: posterior.coords[c] for c in ("chain", "draw")}
     tree = xr.DataTree.from_dict(
         {
             "posterior": posterior,
@@ -242,7 +241,7 @@ def summary_text(
         f"{d.min_ess_bulk:.0f} bulk / {d.min_ess_tail:.0f} tail of {d.chains * d.draws}, {d.divergences} divergences, "
         f"{d.gradients} gradients of {d.gradient_ms:.1f} ms, {d.seconds:.0f} s.", "",
         f"Driven by the prior: {', '.join(prior) or 'no population parameter'}.",
-        told(loo), "",
+        loo_text(loo), "",
         "| parameter | unit | median | 5 % | 95 % | driven by |", "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for n, unit, median, low, high, driven in shown.itertuples(index=False):

@@ -24,6 +24,7 @@ from scipy.special import gammaln, logsumexp
 from scipy.stats import chi2, norm, qmc
 
 from .mode import CORES
+from .patient_start import Hierarchy
 from .processor import compiler_options
 
 DRAWS = 320
@@ -43,17 +44,8 @@ SCOPE = (
 )
 
 
-class ByPatient(Protocol):
-    """A log-density that is a sum over patients, given what they share."""
-
-    @property
-    def patients(self) -> int: ...
-
-    @property
-    def effects(self) -> tuple[str, ...]: ...
-
-    @property
-    def shared_size(self) -> int: ...
+class ByPatient(Hierarchy, Protocol):
+    """A hierarchy whose likelihood is known patient by patient."""
 
     def by_patient(self, xs: Any, data: Any) -> Any: ...
 
@@ -184,7 +176,7 @@ def left_out(tree: xr.DataTree) -> pd.DataFrame:
     )
 
 
-def told(loo: pd.DataFrame) -> str:
+def loo_text(loo: pd.DataFrame) -> str:
     """Return what summary.md says of it."""
     rough, elpd = int((~loo["trusted"]).sum()), loo["elpd"].to_numpy()
     spread = float(elpd.std(ddof=1) * np.sqrt(len(loo))) if len(loo) > 1 else float("nan")

@@ -242,7 +242,7 @@ def test_rows_of_other_things_are_told_and_not_checked(tmp_path, simulated):
         "adex: 2 rows of other drugs than MEZIGDOMIDE (PLACEBO FOR MEZIGDOMIDE, DEXAMETHASONE) are not used",
         "adlb: 1 row of other parameters (UPROT) is not used", "adtte: 1 row of other parameters (DOR)",
         "adlb: 1 row before study day 1 (ADY) is not used", "adlb: 1 row derived from others (DTYPE) is not used", "adae: 1 row before study day 1 (ASTDY)",
-        "rows of other events and",
+        "rows of other events are not used",
     ):  # fmt: skip
         assert told in notes, notes
 

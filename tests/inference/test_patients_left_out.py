@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from jax.scipy.stats import norm as jnorm
-from mezikd.inference.patients_left_out import POINTS, integrated, left_out, log_likelihood_group, proposal, told
+from mezikd.inference.patients_left_out import POINTS, integrated, left_out, log_likelihood_group, loo_text, proposal
 from scipy import stats
 from scipy.special import logsumexp
 
@@ -89,13 +89,13 @@ def test_elpd_is_that_of_posteriors_without_the_patient(example):
     assert list(loo["id"])[:2] == ["P0", "P1"] and loo["integration_error"].between(0.0, 0.15).all()
 
 
-def test_what_cannot_be_trusted_is_told(example):
+def test_what_cannot_be_trusted_is_loo_text(example):
     """A rough integral, and weights of a patient that decides the posterior alone."""
     _, z, found = example
     rough = found._replace(error=np.where(np.arange(PATIENTS) == 3, 0.5, found.error))
     loo = left_out(tree_of(z, rough))
     assert not loo["trusted"][3] and loo["trusted"].sum() == PATIENTS - 1
-    assert "1 of 25 cannot be trusted" in told(loo)
+    assert "1 of 25 cannot be trusted" in loo_text(loo)
     heavy = np.random.default_rng(0).standard_cauchy(found.log.shape[:2])
     loo = left_out(tree_of(z, found._replace(log=found.log - np.log(np.abs(heavy))[..., None] * 3.0)))
     assert (loo["khat"] > 0.7).all() and not loo["trusted"].any()
@@ -151,4 +151,4 @@ def test_a_patient_without_data(example):
     assert (alone["elpd"] == 0.0).all()
     log[0, 3, 7] = -np.inf
     broken = left_out(tree_of(z, found._replace(log=log)))
-    assert not broken["trusted"][7] and "1 of 25 cannot be trusted" in told(broken) and "nan" in told(broken)
+    assert not broken["trusted"][7] and "1 of 25 cannot be trusted" in loo_text(broken) and "nan" in loo_text(broken)
