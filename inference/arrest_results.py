@@ -20,8 +20,8 @@ from .diagnostics import Diagnostics
 from .patient_data import BY_RECORD, PatientData
 from .patient_posterior import Reader
 from .patient_results import PREDICTED, attributes, correlation_names
+from .patient_summary import how_read
 from .patients_left_out import integrated, log_likelihood_group, loo_text
-from .recorded_events import event_notes
 from .sampler import Draws
 from .summary import MOVED, QUANTILES
 
@@ -174,7 +174,6 @@ def summary_text(
         notes.append(f"Exposure is given, not estimated: column {given.column},{each}, over {given.reference:g}.")
     if acts := [f"{n} ({', '.join(p.covariates)})" for n, p in settings.parameters.items() if p.covariates]:
         notes.append(f"Covariates: {'; '.join(acts)}.")
-    notes += [f"{note}." for note in event_notes(tables)]
     lines = [
         f"# {s.name}: fit of the arrest model to single patients", "", f"{s.title}. {s.citation}", "",
         f"{len(ledger.stop)} patients, {int(np.sum(data.counts.there))} neutrophil counts, {int(np.sum(ledger.infected))} first "
@@ -185,10 +184,10 @@ def summary_text(
         f"{d.min_ess_bulk:.0f} bulk / {d.min_ess_tail:.0f} tail of {d.chains * d.draws}, {d.divergences} divergences, "
         f"{d.gradients} gradients of {d.gradient_ms:.1f} ms, {d.seconds:.0f} s.", "",
         f"Driven by the prior: {', '.join(prior) or 'no parameter'}. Parameters not in [parameters] are fixed at their declared centre.",
-        loo_text(loo), "",
+        "", loo_text(loo), "",
         "| parameter | unit | median | 5 % | 95 % | driven by |", "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     shown = parameters[["name", "unit", "posterior_median", "posterior_q05", "posterior_q95", "driven_by"]]
     for n, unit, median, low, high, driven in shown.itertuples(index=False):
         lines.append(f"| {n} | {unit} | {median:.4g} | {low:.4g} | {high:.4g} | {driven} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *how_read(tables)]) + "\n"

@@ -21,6 +21,7 @@ from .diagnostics import Diagnostics
 from .patient_data import PatientData
 from .patient_posterior import Reader
 from .patient_settings import MEANING, UNITS, PatientFit
+from .patient_summary import how_read
 from .patient_target import Inputs, PatientTarget
 from .patients_left_out import integrated, log_likelihood_group, loo_text
 from .posterior_file import FORMAT, device_name, versions
@@ -241,9 +242,9 @@ def summary_text(
         f"{d.min_ess_bulk:.0f} bulk / {d.min_ess_tail:.0f} tail of {d.chains * d.draws}, {d.divergences} divergences, "
         f"{d.gradients} gradients of {d.gradient_ms:.1f} ms, {d.seconds:.0f} s.", "",
         f"Driven by the prior: {', '.join(prior) or 'no population parameter'}.",
-        loo_text(loo), "",
+        "", loo_text(loo), "",
         "| parameter | unit | median | 5 % | 95 % | driven by |", "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for n, unit, median, low, high, driven in shown.itertuples(index=False):
         lines.append(f"| {n} | {unit} | {median:.4g} | {low:.4g} | {high:.4g} | {driven} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *how_read(tables)]) + "\n"

@@ -20,6 +20,17 @@ def _range(x: np.ndarray) -> str:
     return f"{x.min():.4g} to {x.max():.4g}, median {np.median(x):.4g}"
 
 
+def how_read(data: PatientData) -> list[str]:
+    """Return the section of a fit's summary.md on what was assumed of the tables and left out of them; nothing where nothing was."""
+    notes = notes_of(data)
+    return ["", "## How the tables were read", "", *(f"- {note}" for note in notes)] if notes else []
+
+
+def notes_of(data: PatientData) -> list[str]:
+    """Return what was assumed of the tables and left out of them."""
+    return [*data.notes, *event_notes(data)]
+
+
 def summary(data: PatientData) -> Iterator[str]:
     """Yield the lines that tell patients, doses, observations, events, covariates, follow-up and notes."""
     n, doses = len(data.ids), data.doses()
@@ -59,7 +70,7 @@ def summary(data: PatientData) -> Iterator[str]:
         yield _covariate(str(name), pd.Series(data.covariates[name]))
     follow_up = data.follow_up()
     yield f"follow-up: days {_range(follow_up)}"
-    for note in (*data.notes, *event_notes(data)):
+    for note in notes_of(data):
         yield f"note: {note}"
 
 

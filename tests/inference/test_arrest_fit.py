@@ -353,7 +353,9 @@ def test_from_files_to_results(folder):
     assert table.loc["anc0", "prior_q95"] == pytest.approx(3.0 * np.exp(1.6449 * 0.3), rel=1e-3)
     assert json.loads((out / "diagnostics.json").read_text())["gate"] == "fail"
     assert "not to be used" in posterior_file.caution(posterior_file.opened(out / "posterior.nc"))
-    assert "Doses are taken as delivered" in (out / "summary.md").read_text()
+    summary = (out / "summary.md").read_text()
+    assert "Doses are taken as delivered" in summary
+    assert "## How the tables were read" in summary and "- adtte: a month is 30.4375 days" in summary
     # Its file alone is enough to predict a patient.
     alive = pd.read_csv(folder / "adtte.csv").query("PARAMCD == 'OS' and CNSR > 0")["USUBJID"].iloc[0]
     predicted = folder.parent / "predicted"
