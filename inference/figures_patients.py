@@ -43,10 +43,12 @@ def individual_fits(tree: xr.DataTree, tables: PatientData, folder: Path) -> Non
             t = days[i, seen]
             order = np.argsort(t, kind="stable")
             t = t[order]
+            # A single observation has a band of a day.
+            at, shown = (t, order) if len(t) > 1 else (t + np.array([-0.5, 0.5]), np.repeat(order, 2))
             for x, alpha in ((new, 0.18), (fitted, 0.45)):
-                low, high = np.nanquantile(x[:, i][:, seen][:, order], [0.05, 0.95], axis=0)
-                axis.fill_between(t, low, high, color=BLUE, alpha=alpha, lw=0)
-            axis.plot(t, np.nanmedian(fitted[:, i][:, seen][:, order], axis=0), color=BLUE, lw=1.2)
+                low, high = np.nanquantile(x[:, i][:, seen][:, shown], [0.05, 0.95], axis=0)
+                axis.fill_between(at, low, high, color=BLUE, alpha=alpha, lw=0)
+            axis.plot(at, np.nanmedian(fitted[:, i][:, seen][:, shown], axis=0), color=BLUE, lw=1.2)
             y, b = observed[i, seen][order], below[i, seen][order]
             axis.plot(t[~b], y[~b], "o", color="black", ms=2.5)
             axis.plot(t[b], y[b], "v", color=RED, ms=4, mfc="none")

@@ -175,6 +175,7 @@ def checks_text(vpc: pd.DataFrame, pit: pd.DataFrame, events: pd.DataFrame | Non
     if events is not None:
         lines.append(
             "- Kaplan-Meier curve and cumulative incidence (events.csv): new patients are followed up as long as these were; who "
-            "left treatment within 28 days of progression or death goes on in new trials until its own."
+            "left treatment within 28 days of progression or death goes on in new trials until its own, or until treatment ends for "
+            "another reason, as that of others of the arm did."
         )
     return "\n".join(lines) + "\n"
