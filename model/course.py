@@ -2,7 +2,7 @@
 
 Outer scan over weeks (visits and rules), inner scan over days (amount, block, arrest, marrow). The reverse pass
 recomputes each day from the state before it, so memory holds one state a day and no intermediate (a week at a time,
-intermediates kept, was a third slower). A patient never held follows full doses
+intermediates kept, was a third slower); that of a day's block, arrest and marrow is written by hand (by_lane.py). A patient never held follows full doses
 exactly, so first counts below a limit and first holds are exact; the expected course of the others is an approximation
 whose error a test measures against the exact patient (exact.py).
 """
@@ -16,11 +16,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from . import rules
-from .elementary import log, log_ratio
+from .by_lane import by_lane
+from .chain import Prepared
+from .daily_block import DailyBlock, blocks_of_day, daily_block
+from .elementary import log
 from .individuals import Individuals
-from .neutrophils import TR_SHARE
-from .precision import by_dtype
 from .regimen import Regimen
+from .relaxation import Relaxation, arrest_later, relaxation
 
 UNTOUCHED, HELD = 0, 1
 """Index of a path: of patients never held, of those held at least once."""
@@ -58,99 +60,70 @@ TRACE = 1e-9
 """Amount over EC50 of a patient who has taken nothing: small enough to be no drug, finite so that its gradient is."""
 
 
-UNDERFLOW = 1e-100, 1e-30
-"""In double and single precision. Keeps the logarithm of an amount that months without a dose have brought to zero finite, and its gradient."""
-
-
-class _Daily(NamedTuple):
+class Daily(NamedTuple):
     """What the daily step needs and no day changes; fields broadcast over patients."""
 
     dose: Array
     """Rise of amount / EC50 for 1 mg."""
     decay: Array
     """Amount left after a day."""
-    hill: Array
-    shrink_g: Array
-    """(amount / EC50)^n left after the first stage of a step, over that before; and after the whole step."""
-    shrink_1: Array
-    scale_g: Array
-    """Emax / (n k times the length of the stage)."""
-    scale_1: Array
-    tumour: Array
-    """Turns (amount / EC50)^n into (amount / EC50_T)^n."""
-    tumour_scale: Array
-    """1 / (n k)."""
-    shrink_day: Array
-    """(amount / EC50)^n left after a day."""
-    keep_g: Array
-    """Share of the arrest left after each stage without block."""
-    keep_1: Array
+    block: Any
+    """daily_block.DailyBlock."""
+    arrest: Any
+    """relaxation.Relaxation."""
     marrow: Any
     """Constants of the neutrophil structure."""
 
+    def for_gradient(self, lanes: int) -> "Daily":
+        """Return the same for a gradient over ``lanes`` lanes: spread over them, so that it is summed over them once.
 
-def daily_constants(ind: Individuals, structure, steps: int) -> _Daily:
+        Where the reverse pass is written by hand, cotangents alone are spread (by_lane.py).
+        """
+
+        def spread(x):
+            return by_lane(x, lanes) if isinstance(x, BY_HAND) else jnp.broadcast_to(x, lanes)
+
+        return jax.tree.map(spread, self, is_leaf=lambda x: isinstance(x, BY_HAND))
+
+
+BY_HAND = DailyBlock, Relaxation, Prepared
+
+
+def daily_constants(ind: Individuals, structure, steps: int) -> Daily:
     """Return the constants of the daily step of ``1/steps`` day."""
-    block, h = ind.block, 1.0 / steps
-    nk = block.hill * block.k
-    first, second = TR_SHARE * h, (1.0 - TR_SHARE) * h
-    return _Daily(
-        dose=jnp.exp(ind.log_exposure - block.log_ec50),
-        decay=jnp.exp(-block.k),
-        hill=block.hill,
-        shrink_g=jnp.exp(-nk * first),
-        shrink_1=jnp.exp(-nk * h),
-        scale_g=block.emax / (nk * first),
-        scale_1=block.emax / (nk * second),
-        tumour=jnp.exp(block.hill * ind.log_potency_ratio),
-        tumour_scale=1.0 / nk,
-        shrink_day=jnp.exp(-nk),
-        keep_g=jnp.exp(-ind.k_ikaros * first),
-        keep_1=jnp.exp(-ind.k_ikaros * second),
-        marrow=structure.prepare(ind.marrow, ind.k_ikaros, h),
+    b = ind.block
+    return Daily(
+        dose=jnp.exp(ind.log_exposure - b.log_ec50),
+        decay=jnp.exp(-b.k),
+        block=daily_block(b.hill, b.k, b.emax, ind.log_potency_ratio, steps),
+        arrest=relaxation(ind.k_ikaros, steps),
+        marrow=structure.prepare(ind.marrow, ind.k_ikaros, 1.0 / steps),
     )
 
 
-def day(state, dose, c: _Daily, structure, steps: int, support=None):
+def day(state, dose, c: Daily, structure, steps: int, support=None):
     """Return ``(amount, arrest, chain)`` a day later and the day's tumour block.
 
     ``dose`` (mg) is taken at the start of the day. Exact: amount, the mean block over both stages of each step
-    (exposure.day_mean_block), towards which the arrest relaxes, and the day mean of the tumour block. ``support``: what G-CSF multiplies
+    (daily_block.py), towards which the arrest relaxes, and the day mean of the tumour block. ``support``: what G-CSF multiplies
     (neutrophils.Support), None without it.
     """
     amount, arrest, chain = state
     amount = amount + c.dose * dose
-    power = _power(amount, c)
-    tumour = _tumour_block(power, c)
-    for _ in range(steps):
-        power_g, power_1 = power * c.shrink_g, power * c.shrink_1
-        first = c.scale_g * log_ratio(1.0 + power, 1.0 + power_g)
-        second = c.scale_1 * log_ratio(1.0 + power_g, 1.0 + power_1)
+    tumour, blocks = blocks_of_day(amount, c.block, steps)
+    for first, second in blocks:
         if support is None:
             chain = structure.advance(chain, arrest, first, second, c.marrow)
         else:
             chain = structure.advance_supported(chain, arrest, first, second, c.marrow, support)
-        arrest = first + (arrest - first) * c.keep_g
-        arrest = second + (arrest - second) * c.keep_1
-        power = power_1
+        arrest = arrest_later(arrest, first, second, c.arrest)
     return (amount * c.decay, arrest, chain), tumour
 
 
-def tumour_day(amount, dose, c: _Daily):
+def tumour_day(amount, dose, c: Daily):
     """Return the amount a day later and the day's tumour block, as ``day`` does."""
     amount = amount + c.dose * dose
-    return amount * c.decay, _tumour_block(_power(amount, c), c)
-
-
-def _power(amount, c: _Daily):
-    """Return (amount / EC50)^n."""
-    return jnp.exp(c.hill * log(amount + by_dtype(amount, *UNDERFLOW)))
-
-
-def _tumour_block(power, c: _Daily):
-    """Return the mean over a day of a^n/(EC50_T^n + a^n), from (amount / EC50)^n at its start."""
-    tumour = power * c.tumour
-    return c.tumour_scale * log_ratio(1.0 + tumour, 1.0 + tumour * c.shrink_day)
+    return amount * c.decay, blocks_of_day(amount, c.block, 0)[0]
 
 
 def start(ind: Individuals, structure, shape: tuple[int, ...]):
@@ -190,8 +163,7 @@ def expected_course(
     planned = jnp.asarray(regimen.planned(daily_weeks))
     due = jnp.asarray(regimen.is_visit(weeks) & regimen.is_dosing(weeks) & (rdi is None), planned.dtype)
     intensity = ind.intensity if rdi is None else jnp.full(patients, rdi)
-    # Spread over the patients, so that the reverse pass sums their gradients once and not every day.
-    constants = jax.tree.map(lambda x: jnp.broadcast_to(x, patients), daily_constants(ind, structure, steps))
+    constants = daily_constants(ind, structure, steps).for_gradient(patients)
 
     def one_day(share, state, planned_dose):
         _, arrest, chain = state

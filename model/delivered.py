@@ -105,7 +105,7 @@ class Followed(NamedTuple):
 def follow(ind: Individuals, r: Rates, ledger: Ledger, structure: Any, steps: int = 1) -> Followed:
     """Return the course of patients ``ind`` (every field ``lanes``) under the doses of ``ledger``."""
     weeks, _, lanes = ledger.dose.shape
-    constants = jax.tree.map(lambda x: jnp.broadcast_to(x, lanes), daily_constants(ind, structure, steps))
+    constants = daily_constants(ind, structure, steps).for_gradient(lanes)
     keep = jnp.exp(-7.0 / r.memory_days)
     theta = {"infection_drug": r.drug, "infection_neutropenia": r.neutropenia}
 

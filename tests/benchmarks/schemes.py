@@ -9,8 +9,10 @@ the stage's time, and a negative stage shows as NaN or a wild value.
 from types import SimpleNamespace
 
 import jax.numpy as jnp
+from mezikd.model import chain as chain_step
 from mezikd.model import neutrophils
 from mezikd.model.neutrophils import TR_SHARE, Chain, baseline, blood
+from mezikd.model.relaxation import relax
 
 
 def arrest_at(arrest, block, k_ikaros, h: float, share: float):
@@ -25,8 +27,8 @@ def arrest_at(arrest, block, k_ikaros, h: float, share: float):
 def arrest_line(arrest, block, k_ikaros, h: float):
     """Return A as a line in the share of the step, with the means of A over the step's two parts."""
     first, second = block if isinstance(block, tuple) else (block, block)
-    middle, mean_g = neutrophils._relax(arrest, first, k_ikaros * (TR_SHARE * h))
-    _, mean_1 = neutrophils._relax(middle, second, k_ikaros * ((1.0 - TR_SHARE) * h))
+    middle, mean_g = relax(arrest, first, k_ikaros * (TR_SHARE * h))
+    _, mean_1 = relax(middle, second, k_ikaros * ((1.0 - TR_SHARE) * h))
     return lambda share: mean_g + (2.0 * share - TR_SHARE) * (mean_1 - mean_g)
 
 
@@ -75,7 +77,7 @@ def diagonally_implicit(rows, diagonal: float, matched: bool):
         line = arrest_line(arrest, block, k_ikaros, h)
 
         def guard(x):
-            return neutrophils._guard(x, h) if matched else x
+            return chain_step.guard(x, h) if matched else x
 
         def open_at(share):
             return 1.0 - (line(share) if matched else arrest_at(arrest, block, k_ikaros, h, share))
@@ -89,10 +91,10 @@ def diagonally_implicit(rows, diagonal: float, matched: bool):
                 for i, x in enumerate((chain.t2, chain.t3, chain.mature))
             )
             full = guard(r2 + w * (f0 + 2.0 * kd) * t1)
-            t2 = neutrophils._solve_t2(full, w * v * open_, ksat, 1.0 + w * kd)
+            t2 = chain_step._solve_t2(full, w * v * open_, ksat, 1.0 + w * kd)
             t3 = guard(r3 + full - (1.0 + w * kd) * t2) / (1.0 + w * (f0 + kd))
             full = guard(rm + w * f0 * t3)
-            mature, c = neutrophils._solve_mature(full, 1.0 + w * kd, w * (kc - kd), theta, b)
+            mature, c = chain_step._solve_mature(full, 1.0 + w * kd, w * (kc - kd), theta, b, 1.0 / (1.0 + w * kd))
             done.append(((t2 - r2) / w, (t3 - r3) / w, (mature - rm) / w))
         return Chain(log_p, t1, t2, t3, mature, c)
 
@@ -105,8 +107,8 @@ def exponential_heun(chain, arrest, block, k_ikaros, marrow, h):
     f0, v, _ = constants(marrow)
     r1, feed = f0 + 3.0 * kd, f0 + 2.0 * kd
     first, second = block if isinstance(block, tuple) else (block, block)
-    a_g, mean_g = neutrophils._relax(arrest, first, k_ikaros * TR_SHARE * h)
-    _, mean_1 = neutrophils._relax(a_g, second, k_ikaros * (1.0 - TR_SHARE) * h)
+    a_g, mean_g = relax(arrest, first, k_ikaros * TR_SHARE * h)
+    _, mean_1 = relax(a_g, second, k_ikaros * (1.0 - TR_SHARE) * h)
     open_ = 1.0 - TR_SHARE * mean_g - (1.0 - TR_SHARE) * mean_1
 
     def coefficients(c):

@@ -11,7 +11,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import optimistix
-from mezikd.model import neutrophils
+from mezikd.model import neutrophils, relaxation
 
 LN2 = 0.6931471805599453
 
@@ -181,7 +181,7 @@ def stepped_course(case: Case, doses, steps_per_day: int = 1, chain=neutrophils,
     def step(carry, block):
         arrest, state = carry
         state = chain.step(state, arrest, block, drug.k_ikaros, marrow, h)
-        arrest = neutrophils.arrest_after(arrest, block, drug.k_ikaros, h)
+        arrest = relaxation.arrest_after(arrest, block, drug.k_ikaros, h)
         return (arrest, state), chain.blood(state, marrow)
 
     # Weeks are recomputed in the reverse pass, as in the package: faster, and what is timed is what runs.

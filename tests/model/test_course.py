@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from mezikd.model import neutrophils, progression, rules
+from mezikd.model import neutrophils, progression, relaxation, rules
 from mezikd.model.course import HELD, UNTOUCHED, expected_course
 from mezikd.model.exposure import day_mean_block
 from mezikd.model.individuals import individuals
@@ -55,7 +55,7 @@ def day_by_day(ind, doses):
         first = day_mean_block(start, ind.block, share)
         second = day_mean_block(start - share * ind.block.k, ind.block, 1.0 - share)
         chain = one_step(chain, arrest, (first, second), ind.k_ikaros, ind.marrow, 1.0)
-        arrest = neutrophils.arrest_after(arrest, (first, second), ind.k_ikaros, 1.0)
+        arrest = relaxation.arrest_after(arrest, (first, second), ind.k_ikaros, 1.0)
         log_ec50_tumour = ind.block.log_ec50 - ind.log_potency_ratio
         whole = ind.block._replace(emax=jnp.asarray(1.0), log_ec50=log_ec50_tumour)
         tumour.append(day_mean_block(start, whole))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from mezikd.model import neutrophils
+from mezikd.model import neutrophils, relaxation
 
 TABLE = Path(__file__).parent / "accuracy.csv"
 BARS = {"median": 0.005, "percentile_99": 0.02, "worst": 0.10}
@@ -215,4 +215,4 @@ def test_one_mean_is_a_pair_of_equal_means():
     np.testing.assert_array_equal(one, two)
     k = case.drug.k_ikaros
     closed = level + (arrest - level) * jnp.exp(-k)
-    np.testing.assert_allclose(neutrophils.arrest_after(arrest, level, k, 1.0), closed, rtol=1e-12)
+    np.testing.assert_allclose(relaxation.arrest_after(arrest, level, k, 1.0), closed, rtol=1e-12)

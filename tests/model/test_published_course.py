@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mezikd.model import friberg, neutrophils
+from mezikd.model import friberg, neutrophils, relaxation
 
 BASELINE = 4.59
 PUBLISHED = {8: 4.25, 10: 3.30, 12: 1.94, 14: 1.47, 18: 1.25, 21: 1.23, 22: 1.22,
@@ -62,7 +62,7 @@ def stepped(structure, marrow, means, h: float):
         arrest, chain = carry
         pair = (pair[0], pair[1])
         chain = structure.step(chain, arrest, pair, K_IKAROS, marrow, h)
-        arrest = neutrophils.arrest_after(arrest, pair, K_IKAROS, h)
+        arrest = relaxation.arrest_after(arrest, pair, K_IKAROS, h)
         return (arrest, chain), structure.blood(chain, marrow)
 
     start = (jnp.zeros(()), structure.baseline(marrow, ()))
