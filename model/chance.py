@@ -107,4 +107,4 @@ class Chance:
     def normal(self):
         """Return standard normal numbers (Box and Muller 1958)."""
         radius = jnp.sqrt(-2.0 * log(self.uniform()))
-        return radius * _cosine(self.uniform())
+        return once(radius * _cosine(self.uniform()))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .elementary import once
 from .history import NEVER
 from .parameters import RECHECK_DELAY_DAYS
 
@@ -52,6 +53,7 @@ def week(episode: Episode, below: Float[Array, "7 patients"], now, recheck) -> t
         on = jnp.where(may_end, on * (1.0 - recheck * (1.0 - below[j])), on)
         # The first such day: an episode that has ended stays so.
         day = jnp.where(may_end & (spent >= on) & (day >= NEVER), now + j, day)
+    on, day = once((on, day))
     ends = day < NEVER
     duration = jnp.where(ends, day - start, NEVER)
     return Episode(jnp.where(ends, NEVER, start), spent / on), End(day, duration)

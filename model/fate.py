@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from . import progression
 from .chance import Chance
+from .elementary import once
 
 TREATED, CARRIED, OFF, PROGRESSED, DEAD = range(5)
 """On treatment; off it with the tumour effect; off without; progressed; dead."""
@@ -80,4 +81,4 @@ def week(phase, effect, base, killed, killed_at, now, h: Hazards, luck: Chance) 
     moved = event | killed
     after = jnp.where(dies, DEAD, jnp.where(progresses, PROGRESSED, jnp.where(moved, onward, phase)))
     at = jnp.where(killed, killed_at, now + 7.0 * jnp.minimum(wait, 1.0))
-    return Event(after, at, progresses, dies, moved & (phase == TREATED))
+    return Event(*once((after, at, progresses, dies, moved & (phase == TREATED))))

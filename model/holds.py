@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .elementary import once
 from .history import NEVER
 from .plan import HoldPlan
 from .rules import LOG_GRADE3
@@ -52,6 +53,7 @@ def advance(state: Dosing, today, seen: Counted, due, plan: HoldPlan, lowest, ho
     holds = ((due & low) | (plan.febrile & seen.febrile)) & ~state.held & ~state.ended
     over = state.held & (today - state.since > plan.maximum_delay)
     resumes = state.held & ~over & (seen.log_count >= plan.log_resume)
+    holds, over, resumes = once((holds, over, resumes))
     by_chance = plan.fitted_reduction & (seen.u_reduce < reduce_after_hold)
     lower = resumes & (by_chance | (state.holds >= plan.reduce_from))
     return Dosing(

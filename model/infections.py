@@ -56,6 +56,7 @@ def week(budget, hazard, below, now, wait, luck: Chance) -> tuple[Array, Infecti
             for now_j, x in ((total, before), (hazard[j], day_hazard), (now + j, day), (below[j], risk))
         )
         total = total + hazard[j]
+    before, day_hazard, day, risk, total = once((before, day_hazard, day, risk, total))
     hit = at <= total
     into = jnp.minimum((at - before) / jnp.maximum(day_hazard, 1e-300), 1.0)
     left = budget + jnp.where(hit, first_budgets(luck, wait), 0.0) - total

@@ -15,7 +15,7 @@ from .batch import Form
 from .chance import Chance, words_of
 from .choice import Choice
 from .course import start
-from .elementary import log
+from .elementary import log, once
 from .history import NADIR_DAYS, NEVER, SEVERE, WINDOW_DAYS, History, Realised, Record
 from .individuals import Individuals, individuals
 from .outcomes import SAFETY_WEEKS
@@ -207,6 +207,7 @@ def with_days(person: Person, s: State, x: Today, plan: Plan, model: days.Model,
     seen = (on & x.visit) | unscheduled
     starts = on & x.visit & (count < rules.LOG_GRADE3) & (s.episode.begin >= NEVER)
     febrile = starts & (luck.uniform() < theta["febrile_share"])
+    on, seen, starts, febrile = once((on, seen, starts, febrile))
     episode = episodes.begin(s.episode, starts, now, luck.uniform())
     # Drawn also where the ledger is given, so that the numbers after them stay the same.
     counted, dosing = holds.Counted(count, luck.uniform(), luck.uniform(), febrile), s.dosing
