@@ -112,7 +112,7 @@ def _by_hand(steps: int):
         end = once(1.0 / (1.0 + tumour * c.shrink_day))
         slope = once(of_mean * (1.0 - c.shrink_day) * end / (1.0 + tumour))
         of_power = slope * c.tumour
-        nk, emax = of_mean * (tumour * c.shrink_day * end - mean), jnp.zeros(())
+        nk, emax = of_mean * (tumour * c.shrink_day * end - mean), jnp.zeros_like(power)
         shrunk, p = 1.0, power
         for i in range(steps):
             (b, d), (of_b, of_d) = means[i], of_means[i]

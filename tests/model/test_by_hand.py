@@ -11,6 +11,7 @@ from mezikd.model.by_lane import ByLane, by_lane
 from mezikd.model.course import daily_constants, day, tumour_day
 from mezikd.model.exposure import Block
 from mezikd.model.individuals import Individuals
+from mezikd.model.precision import in_single
 from mezikd.model.structures import STRUCTURES
 
 LANES = 40
@@ -127,13 +128,20 @@ def test_cotangents_come_back_to_the_constants_that_others_are_derived_from(rng)
     assert wide.values.marrow.k_death.shape == ()
 
 
-def test_finite_in_single_precision(rng):
-    ind, state = people(rng), state_of(rng, EMPTY)
+@pytest.mark.parametrize("kind", [HEALTHY, EMPTY])
+def test_in_single_precision(rng, kind):
+    """The reverse pass runs when the context that makes the numbers single is over (precision.in_single)."""
+    ind, state = people(rng), state_of(rng, kind)
     weights = [jnp.asarray(rng.uniform(-1.0, 1.0, (2, LANES))) for _ in range(11)]
-    args = jax.tree.map(lambda x: x.astype(jnp.float32), (ind, state, jnp.ones((2, LANES)), weights))
-    exact = slopes(ind, state, jnp.ones((2, LANES)), weights, "arrest", 1, True)
-    with jax.enable_x64(False):
-        single = slopes(*args, "arrest", 1, True)
+    dose = jnp.ones((2, LANES))
+
+    def two_days(ind, state, dose, weights):
+        c = daily_constants(ind, neutrophils, 1).for_gradient(LANES)
+        end, tumour = jax.lax.scan(lambda s, mg: day(s, mg, c, neutrophils, 1), state, jnp.stack([dose, dose]))
+        return sum((w * x).sum() for w, x in zip(weights, jax.tree.leaves((end, tumour.sum(axis=0))), strict=False))
+
+    slope = jax.grad(two_days, argnums=(0, 1, 2))
+    single = jax.grad(lambda *x: in_single(two_days, *x), argnums=(0, 1, 2))(ind, state, dose, weights)
+    exact = slope(ind, state, dose, weights)
     for a, b in zip(jax.tree.leaves(single), jax.tree.leaves(exact), strict=True):
-        assert a.dtype == jnp.float32
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3 * np.abs(b).max())
