@@ -9,17 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-Own = Any
-"""A tree of those constants from which a step derives the others."""
-
 
 class ByLane(NamedTuple):
     """Constants of a step whose reverse pass is written by hand."""
 
     values: Any
     """What the step reads, in any shape that broadcasts over the lanes. No cotangent comes back to it."""
-    own: Own
-    """Constants from which ``values`` are derived, ``lanes`` each: not read, but the step's cotangents are theirs."""
+    own: Any
+    """Those constants from which ``values`` are derived, ``lanes`` each: not read, but the step's cotangents are theirs."""
 
 
 def by_lane(values: Any, lanes: int) -> ByLane:
@@ -27,7 +24,7 @@ def by_lane(values: Any, lanes: int) -> ByLane:
     return ByLane(values, jax.tree.map(lambda x: jnp.broadcast_to(x, lanes), values.own()))
 
 
-def summed(cotangents: Own, own: Own) -> Own:
+def summed(cotangents: Any, own: Any) -> Any:
     """Return cotangents, lanes on the last axis, added up to the shapes of ``own``."""
 
     def one(x, like):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .elementary import log, once
-from .relaxation import TR_SHARE, relaxed
+from .relaxation import TR_SHARE, relaxed, stages
 
 WEIGHT = 0.5 * TR_SHARE
 """Weight, in steps, of the rates at the end of either stage: with this share both stages have the same."""
@@ -176,8 +176,7 @@ def prepare(marrow: Marrow, k_ikaros, h: float) -> Prepared:
     kc, kd, rho, ksat, _, theta = marrow
     f0 = kc + kd * rho
     r1 = (f0 + 3.0 * kd) * h
-    gone_g, mean_g = relaxed(k_ikaros * TR_SHARE * h)
-    gone_1, mean_1 = relaxed(k_ikaros * (1.0 - TR_SHARE) * h)
+    (gone_g, mean_g), (gone_1, mean_1) = (relaxed(k_ikaros * t) for t in stages(h))
     decay = 1.0 + WEIGHT * h * kd
     return Prepared(
         marrow, r1, f0 + 2.0 * kd, f0 + kd, f0, (f0 + kd) * (ksat + 1.0), (1.0 + rho - theta) / rho,

@@ -91,13 +91,13 @@ BY_HAND = DailyBlock, Relaxation, Prepared
 
 def daily_constants(ind: Individuals, structure, steps: int) -> Daily:
     """Return the constants of the daily step of ``1/steps`` day."""
-    b = ind.block
+    b, h = ind.block, 1.0 / steps
     return Daily(
         dose=jnp.exp(ind.log_exposure - b.log_ec50),
         decay=jnp.exp(-b.k),
-        block=daily_block(b.hill, b.k, b.emax, ind.log_potency_ratio, steps),
-        arrest=relaxation(ind.k_ikaros, steps),
-        marrow=structure.prepare(ind.marrow, ind.k_ikaros, 1.0 / steps),
+        block=daily_block(b.hill, b.k, b.emax, ind.log_potency_ratio, h),
+        arrest=relaxation(ind.k_ikaros, h),
+        marrow=structure.prepare(ind.marrow, ind.k_ikaros, h),
     )
 
 

@@ -51,9 +51,9 @@ class DailyBlock(NamedTuple):
         return Own(self.hill, self.nk, self.emax, self.tumour)
 
 
-def daily_block(hill, k, emax, log_potency_ratio, steps: int) -> DailyBlock:
-    """Return the constants of a day of ``steps`` steps; arguments as in exposure.Block and individuals.Individuals."""
-    nk, (first, second) = hill * k, stages(steps)
+def daily_block(hill, k, emax, log_potency_ratio, h: float) -> DailyBlock:
+    """Return the constants of a day of steps of ``h`` days; other arguments as in exposure.Block and individuals.Individuals."""
+    nk, (first, second) = hill * k, stages(h)
     return DailyBlock(
         hill, nk, emax, jnp.exp(hill * log_potency_ratio), jnp.exp(-nk * first), jnp.exp(-nk * (first + second)),
         jnp.exp(-nk), emax / (nk * first), emax / (nk * second),
@@ -106,7 +106,7 @@ def _by_hand(steps: int):
     def backward(kept, cotangents):
         amount, c, own, (mean, means) = kept
         of_mean, of_means = cotangents
-        (first, second), power = stages(max(steps, 1)), _power(amount, c)
+        (first, second), power = stages(1.0 / max(steps, 1)), _power(amount, c)
         tumour = power * c.tumour
         of_mean = once(of_mean / c.nk)
         end = once(1.0 / (1.0 + tumour * c.shrink_day))

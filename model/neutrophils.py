@@ -20,14 +20,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .by_lane import ByLane
-from .chain import TR_SHARE, WEIGHT, Chain, Marrow, Prepared, advanced, prepare
+from .chain import WEIGHT, Chain, Marrow, Prepared, advanced, prepare
 from .chain_adjoint import advanced_by_hand
 from .elementary import log
+from .relaxation import TR_SHARE
 
-__all__ = [
-    "TR_SHARE", "Chain", "Marrow", "Prepared", "Support", "advance", "advance_supported", "baseline", "blood", "mean_over_step",
-    "prepare", "rates", "step",
-]  # fmt: skip
 LN2 = 0.6931471805599453
 
 
@@ -101,7 +98,7 @@ def step(chain: Chain, arrest, block, k_ikaros, marrow: Marrow, h: float) -> Cha
 
     ``arrest`` is A at the start of the step, ``k_ikaros`` the resynthesis rate of Ikaros (1/day). ``block``
     is the mean of the block B over the step, or a pair: its means over the first ``TR_SHARE`` of the step and
-    over the rest. A relaxes to each mean in turn (``relaxation.arrest_after``); each stage sees the mean of A over its
+    over the rest. A relaxes to each mean in turn (relaxation.py); each stage sees the mean of A over its
     share. The pair matters with steps of a day, in which the drug comes and goes: it halves the error
     (tests/benchmarks/work_precision.csv). Second order in h, positive for every step.
     """

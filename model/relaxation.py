@@ -13,28 +13,15 @@ TR_SHARE = 2.0 - 2.0**0.5
 """Share of a step taken by the trapezoidal stage of TR-BDF2 (Bank 1985); it makes the scheme L-stable."""
 
 
-def stages(steps: int) -> tuple[float, float]:
-    """Return the lengths of both stages of each of ``steps`` steps a day, days."""
-    return TR_SHARE / steps, (1.0 - TR_SHARE) / steps
-
-
-def relax(start, level, kt):
-    """Return the end value and the mean of a relaxation from ``start`` to ``level``; kt is rate x time."""
-    gone = -jnp.expm1(-kt)
-    return start + (level - start) * gone, level + (start - level) * gone / kt
+def stages(h: float) -> tuple[float, float]:
+    """Return the lengths of both stages of a step of ``h`` days."""
+    return TR_SHARE * h, (1.0 - TR_SHARE) * h
 
 
 def relaxed(kt):
     """Return the share of a step towards a level that is made after rate x time kt, and its mean over that time."""
     gone = -jnp.expm1(-kt)
     return gone, 1.0 - gone / kt
-
-
-def arrest_after(arrest, block, k_ikaros, h: float):
-    """Return the arrest A after a step of ``h`` days; arguments as in ``neutrophils.step``."""
-    first, second = block if isinstance(block, tuple) else (block, block)
-    arrest = relax(arrest, first, k_ikaros * (TR_SHARE * h))[0]
-    return relax(arrest, second, k_ikaros * ((1.0 - TR_SHARE) * h))[0]
 
 
 class Relaxation(NamedTuple):
@@ -53,9 +40,9 @@ class Relaxation(NamedTuple):
         return self.k_ikaros
 
 
-def relaxation(k_ikaros, steps: int) -> Relaxation:
-    """Return the constants of each of ``steps`` steps a day."""
-    first, second = stages(steps)
+def relaxation(k_ikaros, h: float) -> Relaxation:
+    """Return the constants of steps of ``h`` days."""
+    first, second = stages(h)
     keep_g, keep_1 = jnp.exp(-k_ikaros * first), jnp.exp(-k_ikaros * second)
     return Relaxation(keep_g, keep_1, -first * keep_g, -second * keep_1, k_ikaros)
 

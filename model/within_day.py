@@ -17,7 +17,7 @@ from . import friberg
 from .disposition import Amounts, Rates, decayed, infused, plus, transition
 from .dosing_events import steady_trough
 from .mesh import Mesh, Read
-from .neutrophils import TR_SHARE
+from .relaxation import TR_SHARE
 
 NODES = 4
 """Points of the quadrature in each part of a step."""

@@ -11,8 +11,14 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 from mezikd.model import chain as chain_step
 from mezikd.model import neutrophils
-from mezikd.model.neutrophils import TR_SHARE, Chain, baseline, blood
-from mezikd.model.relaxation import relax
+from mezikd.model.neutrophils import Chain, baseline, blood
+from mezikd.model.relaxation import TR_SHARE
+
+
+def relax(start, level, kt):
+    """Return the end value and the mean of a relaxation from ``start`` to ``level``; kt is rate x time."""
+    gone = -jnp.expm1(-kt)
+    return start + (level - start) * gone, level + (start - level) * gone / kt
 
 
 def arrest_at(arrest, block, k_ikaros, h: float, share: float):

@@ -161,13 +161,19 @@ def reference_course(case: Case, doses):
     return smooth_minimum(y[:, 5], case.marrow.reserve, case.marrow.theta)
 
 
+def arrest_after(arrest, block, k_ikaros, h: float):
+    """Return the arrest A after a step of ``h`` days, given the mean block over it or the pair of means of its stages."""
+    first, second = block if isinstance(block, tuple) else (block, block)
+    return relaxation.arrest_later(arrest, first, second, relaxation.relaxation(k_ikaros, h))
+
+
 def stepped_course(case: Case, doses, steps_per_day: int = 1, chain=neutrophils, paired: bool = True):
     """Return C at the end of each day of whole weeks, ``days patients``, by a model's ``step``; exact blocks.
 
     ``paired``: hand the step its two means (as the package does), else one mean of the whole step.
     """
     drug, marrow = case
-    h, share = 1.0 / steps_per_day, neutrophils.TR_SHARE
+    h, share = 1.0 / steps_per_day, relaxation.TR_SHARE
     shape = drug.exposure.shape
     nk = drug.hill * drug.k
     log_x = log_power(drug, amounts(drug, doses))[:, None] - nk * h * jnp.arange(steps_per_day)[:, None]
@@ -181,7 +187,7 @@ def stepped_course(case: Case, doses, steps_per_day: int = 1, chain=neutrophils,
     def step(carry, block):
         arrest, state = carry
         state = chain.step(state, arrest, block, drug.k_ikaros, marrow, h)
-        arrest = relaxation.arrest_after(arrest, block, drug.k_ikaros, h)
+        arrest = arrest_after(arrest, block, drug.k_ikaros, h)
         return (arrest, state), chain.blood(state, marrow)
 
     # Weeks are recomputed in the reverse pass, as in the package: faster, and what is timed is what runs.

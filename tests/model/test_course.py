@@ -41,7 +41,7 @@ def course(theta, rdi=None, weeks=16, daily_weeks=12, regimen=REGIMEN):
 
 def day_by_day(ind, doses):
     """Return log ANC and A at the start of each day, and the day mean of the tumour block, by the public steps."""
-    share = neutrophils.TR_SHARE
+    share = relaxation.TR_SHARE
     amount, arrest = np.zeros(PATIENTS), jnp.zeros(PATIENTS)
     chain = neutrophils.baseline(ind.marrow, (PATIENTS,))
     one_step = jax.jit(neutrophils.step, static_argnums=5)
@@ -55,7 +55,7 @@ def day_by_day(ind, doses):
         first = day_mean_block(start, ind.block, share)
         second = day_mean_block(start - share * ind.block.k, ind.block, 1.0 - share)
         chain = one_step(chain, arrest, (first, second), ind.k_ikaros, ind.marrow, 1.0)
-        arrest = relaxation.arrest_after(arrest, (first, second), ind.k_ikaros, 1.0)
+        arrest = reference.arrest_after(arrest, (first, second), ind.k_ikaros, 1.0)
         log_ec50_tumour = ind.block.log_ec50 - ind.log_potency_ratio
         whole = ind.block._replace(emax=jnp.asarray(1.0), log_ec50=log_ec50_tumour)
         tumour.append(day_mean_block(start, whole))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from mezikd.model import friberg, relaxation
+from mezikd.model import friberg
 from mezikd.model.structures import STRUCTURES
 
 
@@ -81,5 +81,5 @@ def test_structures_share_one_interface(name):
     k, block, arrest = jnp.full(3, 0.77), jnp.full(3, 0.6), jnp.zeros(3)
     for _ in range(21):
         chain = structure.step(chain, arrest, block, k, marrow, 1.0)
-        arrest = relaxation.arrest_after(arrest, block, k, 1.0)
+        arrest = reference.arrest_after(arrest, block, k, 1.0)
     assert bool((structure.blood(chain, marrow) < 0.7).all())

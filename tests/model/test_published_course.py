@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 from mezikd.model import friberg, neutrophils, relaxation
 
 BASELINE = 4.59
@@ -22,7 +23,7 @@ WASHOUT = (4.0, 7.0)
 """Days to 90 % recovery without block: 5-5.6 by the published equations, 'about 5 days' in the trial."""
 K_IKAROS = 200.0
 """The published model has no Ikaros delay: resynthesis within minutes, so that A = B."""
-SHARE = neutrophils.TR_SHARE
+SHARE = relaxation.TR_SHARE
 
 
 def concentration(hours, dose_ng=4e6, ka=5.5, lag=0.406, kel=0.0708, k12=0.0265, k21=0.0195, volume=48.7e3):
@@ -62,7 +63,7 @@ def stepped(structure, marrow, means, h: float):
         arrest, chain = carry
         pair = (pair[0], pair[1])
         chain = structure.step(chain, arrest, pair, K_IKAROS, marrow, h)
-        arrest = relaxation.arrest_after(arrest, pair, K_IKAROS, h)
+        arrest = reference.arrest_after(arrest, pair, K_IKAROS, h)
         return (arrest, chain), structure.blood(chain, marrow)
 
     start = (jnp.zeros(()), structure.baseline(marrow, ()))
