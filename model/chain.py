@@ -68,47 +68,19 @@ def guard(x, h: float):
     return jnp.where(x > s, x, s * s / (2.0 * s - jnp.minimum(x, s)))
 
 
-@jax.custom_jvp
 def _solve_t2(rhs, v, k_sat, decay):
     """Positive root y of decay y + v y / (K + y) = rhs."""
     p = decay * k_sat + v - rhs
     return 2.0 * rhs * k_sat / (p + jnp.sqrt(p * p + 4.0 * decay * rhs * k_sat))
 
 
-@_solve_t2.defjvp
-def _(primals, tangents):
-    # Implicit differentiation: fewer operations in the reverse pass than through the root.
-    y = _solve_t2(*primals)
-    _, v, k_sat, decay = primals
-    d_rhs, d_v, d_k, d_decay = tangents
-    share = y / (k_sat + y)
-    flow = v * share / (k_sat + y)
-    slope = 1.0 / (decay + v * k_sat / (k_sat + y) ** 2)
-    return y, slope * (d_rhs - share * d_v + flow * d_k - y * d_decay)
-
-
-@jax.custom_jvp
-def _solve_blood(rhs, p, s, theta, b):
-    """C with p M + s C = rhs and C the smooth minimum at M: smaller root of (p theta + s) C^2 - q C + rhs b = 0."""
-    q = (p + s) * b + rhs
-    return 2.0 * rhs * b / (q + jnp.sqrt(q * q - 4.0 * (p * theta + s) * rhs * b))
-
-
-@_solve_blood.defjvp
-def _(primals, tangents):
-    c = _solve_blood(*primals)
-    rhs, p, s, theta, b = primals
-    d_rhs, d_p, d_s, d_theta, d_b = tangents
-    slope = 1.0 / ((p + s) * b + rhs - 2.0 * (p * theta + s) * c)
-    cc = c * c
-    change = (b - c) * d_rhs + (theta * cc - b * c) * d_p + (cc - b * c) * d_s
-    change = change + p * cc * d_theta + (rhs - (p + s) * c) * d_b
-    return c, slope * change
-
-
 def _solve_mature(rhs, p, s, theta, b, over_p):
-    """Return (M, C) with p M + s C = rhs and C the smooth minimum at M; ``over_p`` is 1/p."""
-    c = _solve_blood(rhs, p, s, theta, b)
+    """Return (M, C) with p M + s C = rhs and C the smooth minimum at M; ``over_p`` is 1/p.
+
+    C is the smaller root of (p theta + s) C^2 - q C + rhs b = 0.
+    """
+    q = (p + s) * b + rhs
+    c = 2.0 * rhs * b / (q + jnp.sqrt(q * q - 4.0 * (p * theta + s) * rhs * b))
     return (rhs - s * c) * over_p, c
 
 
