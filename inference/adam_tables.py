@@ -187,8 +187,8 @@ def _infections(tables: dict[str, Table], number: pd.Series, notes: list[str]) -
     day = np.where(event, found, end)
     notes.append(
         "infections come from adae (no TTINF3 in adtte), to whole days, censored at the end of treatment + 28 days or of "
-        f"follow-up, whichever is first (assumed); {int((~known).sum())} subjects without either are left out"
-        f"{f', {later} first infections after it' if later else ''}"
+        f"follow-up, whichever is first (assumed); subjects without either are left out ({int((~known).sum())})"
+        f"{f'; so are first infections after that end ({later})' if later else ''}"
     )
     word = np.where(event, "INFECTION", "END OF SAFETY FOLLOW-UP")
     kind = np.full(int(known.sum()), "infection", dtype=object)
@@ -212,7 +212,7 @@ def _treatment_end(sl: Table, number: pd.Series, notes: list[str]) -> pd.DataFra
         notes.append("the end of treatment is known to whole days (TRTEDY)")
     if not known.all() and sl.has("EOTSTT"):
         notes.append(
-            f"{int((~known).sum())} subjects without a state of treatment (EOTSTT) or its day have no end of treatment"
+            f"subjects without a state of treatment (EOTSTT) or its day have no end of treatment ({int((~known).sum())})"
         )
     event = np.array([STATES[s] == 1 for s in state[known]], dtype=bool)
     reason = np.where(event, sl.words("DCTREAS")[known], state[known])

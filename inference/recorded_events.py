@@ -101,10 +101,10 @@ def event_notes(tables: PatientData) -> list[str]:
     ends, unknown = ends_of_treatment(tables), int(died_free(tables).unknown.sum())
     moved, unexplained = int((ends.stop > ends.last).sum()), int(ends.unexplained.sum())
     told = {
-        f"{moved} ends of treatment for progression (DCTREAS) last until the progression, which was seen later (assumed)": moved,
-        f"{unexplained} ends of treatment lie up to {CYCLE} days before a progression and have no reason (DCTREAS): these days "
+        f"treatment that ended for progression (DCTREAS) lasts until the progression, which was seen later (assumed): {moved} x": moved,
+        f"treatment that ended up to {CYCLE} days before a progression, without a reason (DCTREAS), {unexplained} x: these days "
         "count as without treatment; if progression was the reason, tumour_effect will be too high": unexplained,
-        f"{unknown} deaths without progression, later than followed for it, enter no likelihood: whether progression came before "
+        f"death without progression, later than followed for it, enters no likelihood, {unknown} x: whether progression came before "
         "is not known (PFS in adtte tells, where it is an event at the death)": unknown,
     }
     return [note for note, number in told.items() if number]

@@ -73,10 +73,12 @@ def test_treatment_ends_with_the_progression_that_ended_it(folder):
     told, who = earlier(tables, 7.0, "DISEASE PROGRESSION")
     assert who.sum() >= 5
     np.testing.assert_allclose(built(told).ledger.stop, built(tables).ledger.stop, atol=1e-3)
-    assert f"{who.sum()} ends of treatment for progression" in " ".join(event_notes(told))
+    assert f"seen later (assumed): {who.sum()} x" in " ".join(event_notes(told))
     untold, _ = earlier(tables, 7.0, "")
     np.testing.assert_allclose((built(tables).ledger.stop - built(untold).ledger.stop)[who], 7.0, atol=1e-3)
-    assert f"{who.sum()} ends of treatment lie up to 28 days before" in " ".join(event_notes(untold))
+    assert f"up to 28 days before a progression, without a reason (DCTREAS), {who.sum()} x" in " ".join(
+        event_notes(untold)
+    )
     other, _ = earlier(tables, 7.0, "ADVERSE EVENT")
     assert (ends_of_treatment(other).stop == ends_of_treatment(other).last).all() and event_notes(other) == []
 
@@ -120,9 +122,7 @@ def test_deaths_count_where_time_to_progression_ended_earlier(folder):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     without = read(folder, adtte=te[te["PARAMCD"] != "PFS"])
     lost = died_free(without).unknown.sum() - died_free(tables).unknown.sum()
-    assert lost > 0 and f"{died_free(without).unknown.sum()} deaths without progression" in " ".join(
-        event_notes(without)
-    )
+    assert lost > 0 and f"enters no likelihood, {died_free(without).unknown.sum()} x" in " ".join(event_notes(without))
 
 
 def test_fatal_infections_are_of_grade_5(folder):
@@ -155,4 +155,4 @@ def test_infections_of_adae_after_the_end_of_their_follow_up(folder):
     assert still[one] == 0.0 and again[one] == end - 1.0
     others = np.arange(len(time)) != one
     np.testing.assert_array_equal(again[others], time[others])
-    assert any("1 first infections after it" in note for note in late.notes)
+    assert any("so are first infections after that end (1)" in note for note in late.notes)
