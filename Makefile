@@ -4,7 +4,6 @@
 
 PYTHON ?= python3
 OUT ?= runs/successor2
-ARGS ?= --method emulated
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -18,6 +17,7 @@ SOURCES := model inference $(wildcard model/*.py inference/*.py fits/*.py)
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
+fit: ARGS ?= --method emulated
 fit: .venv/.installed  ## fit the built-in trial into runs/successor2 (or OUT=folder); resumes an unfinished fit
 	@mkdir -p $(dir $(OUT))
 	$(BIN)/mezikd fit --out $(OUT) $(ARGS)
