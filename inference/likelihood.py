@@ -8,14 +8,14 @@ simulated trials (joint_covariance.py), numbers of the same patients are not cou
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from mezikd.model.expected import Cuts, Expected, expected
 from mezikd.model.parameters import Parameter, natural
@@ -25,7 +25,6 @@ from mezikd.model.trial_design import Design
 
 from . import scores
 from .coordinates import prior_scaled
-from .devices import PATIENTS
 from .evidence import Evidence, Row
 from .groups import group_of
 from .observed import Observed, reported
@@ -216,24 +215,15 @@ class Target:
         """Return the expectations of both arms at coordinates ``z``; ``changes`` replaces parameters in natural units."""
         theta = natural(z, self.parameters) | dict(changes or {})
         cuts = self.cuts(self.data.observed if observed is None else observed)
-        if not self.single and self.over is None:
-            return expected(theta, self.design, self.mezikd, self.kd, cuts)
+        if not self.single:
+            return expected(theta, self.design, self.mezikd, self.kd, cuts, self.over)
 
         def of_numbers(theta, points, cuts):
-            points = jax.tree.map(self._spread, points)
             mezikd, kd = (replace(c, z=z, weight=w) for c, (z, w) in zip((self.mezikd, self.kd), points, strict=True))
-            return expected(theta, self.design, mezikd, kd, Cuts(*cuts))
+            return expected(theta, self.design, mezikd, kd, Cuts(*cuts), self.over)
 
         points = [(c.z, c.weight) for c in (self.mezikd, self.kd)]
-        of = partial(in_single, of_numbers) if self.single else of_numbers
-        return of(theta, points, (cuts.rdi, cuts.neutropenia_days))
-
-    def _spread(self, x):
-        """Return ``x``, whose last axis is patients, a part of them on each device; what is made of it follows."""
-        if self.over is None:
-            return x
-        parts = PartitionSpec(*[None] * (x.ndim - 1), PATIENTS)
-        return jax.lax.with_sharding_constraint(jnp.asarray(x), NamedSharding(self.over, parts))
+        return in_single(of_numbers, theta, points, (cuts.rdi, cuts.neutropenia_days))
 
     def row_scores(self, e: Expected, observed: Observed | None = None) -> dict[str, Float[Array, "n"]]:
         """Return the scores of each fitted row: one, or three of quartiles.

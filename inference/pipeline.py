@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from mezikd.model.parameters import REGIONS
 from rich.console import Console
 
 from . import check, posterior_file
@@ -72,7 +73,8 @@ def run_fit(
     settings = SamplerSettings(**s.model_dump(exclude={"method"}))
     console.print(f"{problem.settings.study.name}: {len(problem.evidence.fit)} reported numbers fitted, "
                   f"{len(problem.free)} parameters, {problem.settings.patients.mezikd} virtual patients")  # fmt: skip
-    target, mesh = problem.target, patients_mesh(devices, min(problem.target.mezikd.size, problem.target.kd.size))
+    target = problem.target
+    mesh = patients_mesh(devices, min(target.mezikd.size, target.kd.size) // len(REGIONS))
     if mesh is not None:
         console.print(f"virtual patients spread over {mesh.size} devices")
     method = method_of(target if mesh is None else replace(target, over=mesh), settings, s.method)

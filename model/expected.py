@@ -4,7 +4,7 @@ Daily scan (course.py) -> weekly scan (outcomes.py) -> the marginal probabilitie
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from . import infection, observation, outcomes, progression, rules
@@ -19,6 +20,7 @@ from .course import HELD, UNTOUCHED, expected_course, repeat_last
 from .dose_intensity import rdi_distribution
 from .individuals import individuals
 from .outcomes import Person, Tally, Weekly
+from .over_devices import mean_over
 from .parameters import RECHECK_DELAY_DAYS, REGIONS
 from .patients import Cohort
 from .regimen import DAYS_PER_MONTH
@@ -151,28 +153,39 @@ class _Means(NamedTuple):
     begins: Float[Array, ""]
 
 
-def expected(theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts) -> Expected:
-    """Return the expectations of both arms under natural parameters ``theta``."""
-    chunks = math.gcd(-(-mezikd.size // AT_ONCE), mezikd.size // len(REGIONS), kd.size // len(REGIONS))
-    if chunks == 1:
-        means = _means(theta, design, mezikd, kd, cuts)
-    else:
-        parts = [in_chunks(cohort, chunks) for cohort in (mezikd, kd)]
+def expected(
+    theta, design: Design, mezikd: Cohort, kd: Cohort, cuts: Cuts, over: Mesh | None = None
+) -> Expected:
+    """Return the expectations of both arms under natural parameters ``theta``.
 
-        # The reverse pass computes a chunk again: it needs the memory of one.
-        @jax.checkpoint
-        def chunk(theta, points):
-            some, control = (replace(c, z=z, weight=w) for (c, _), (z, w) in zip(parts, points, strict=True))
-            return _means(theta, design, some, control, cuts)
+    ``over``: devices over which the virtual patients are spread, at most as many as there are of each region and arm, and a
+    divisor of their number. Each follows its own; the means alone go from one to the other.
+    """
+    devices = 1 if over is None else over.size
+    sizes = [cohort.size // len(REGIONS) // devices for cohort in (mezikd, kd)]
+    chunks = math.gcd(-(-mezikd.size // (devices * AT_ONCE)), *sizes)
+    parts = [in_chunks(cohort, devices * chunks) for cohort in (mezikd, kd)]
+
+    def chunk(given, points):
+        theta, values = given
+        some, control = (replace(c, z=z, weight=w) for (c, _), (z, w) in zip(parts, points, strict=True))
+        return _means(theta, design, some, control, Cuts(*values))
+
+    def of_device(given, points):
+        """Return the means over the chunks of a device."""
+        first = jax.tree.map(lambda x: x[0], points)
+        if chunks == 1:
+            return chunk(given, first)
+        again = jax.checkpoint(chunk)  # the reverse pass computes a chunk again: it needs the memory of one
 
         def add(total, points):
-            return jax.tree.map(lambda t, x: t + x / chunks, total, chunk(theta, points)), None
+            return jax.tree.map(lambda t, x: t + x / chunks, total, again(given, points)), None
 
-        points = tuple(points for _, points in parts)
-        zero = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(chunk, theta, jax.tree.map(lambda x: x[0], points))
-        )
-        means = jax.lax.scan(add, zero, points)[0]
+        like = jax.eval_shape(chunk, given, first)
+        return jax.lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like), points)[0]
+
+    given, points = (theta, (cuts.rdi, cuts.neutropenia_days)), tuple(points for _, points in parts)
+    means = of_device(given, points) if over is None else mean_over(over, of_device, given, points)
     grade4 = {arm: theta[f"infection_grade4_{arm}"] for arm in ARMS}
     return Expected(means.tally, design, means.follow_up, means.rdi, 1.0 - means.outlasts / means.begins, grade4)
 
@@ -184,8 +197,9 @@ def in_chunks(cohort: Cohort, chunks: int) -> tuple[Cohort, tuple[Array, Array]]
     """
 
     def parted(x) -> Any:
-        x = jnp.asarray(x).reshape(*x.shape[:-1], len(REGIONS), chunks, -1)
-        return jnp.moveaxis(x, -2, 0).reshape(chunks, *x.shape[:-3], -1)
+        x = x.reshape(*x.shape[:-1], len(REGIONS), chunks, -1)
+        moveaxis = np.moveaxis if isinstance(x, np.ndarray) else jnp.moveaxis
+        return moveaxis(x, -2, 0).reshape(chunks, *x.shape[:-3], -1)
 
     z, weight = parted(cohort.z), parted(cohort.weight) * chunks
     return Cohort(z[0], parted(cohort.region)[0], weight[0]), (z, weight)

@@ -18,11 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from mezikd.inference.commands import built_in_fit
 from mezikd.inference.devices import patients_mesh, use_device
-from mezikd.inference.likelihood import Target
 from mezikd.inference.methods import compiled_sampler, draws_of
 from mezikd.inference.problem import load_problem, with_patients
 from mezikd.inference.processor import keep_programs
 from mezikd.inference.sampler import Geometry, SamplerSettings
+from mezikd.model import expected
+from mezikd.model.over_devices import mean_over
 from mezikd.model.parameters import DECLARED
 from rich.console import Console
 
@@ -35,7 +36,10 @@ def fit() -> dict[str, Any]:
     one, found = with_patients(load_problem(built_in_fit()), 32, 32, 4), {}
     n = sum(not p.fixed for p in one.parameters)
     z = np.random.default_rng(1).normal(0.0, 0.3, n)
-    for name, target in (("one", one), ("spread", replace(one, over=patients_mesh(DEVICES, 32)))):
+    spread = replace(one, over=patients_mesh(DEVICES, 8))
+    targets = {"one": one, "spread": spread, "one single": one.in_single(), "spread single": spread.in_single(), "chunks": spread}
+    for name, target in targets.items():
+        expected.AT_ONCE = 4 if name == "chunks" else 256
         program = jax.jit(jax.value_and_grad(target.sampled_log_density)).lower(z, target.data).compile()
         value, slope = program(z, target.data)
         found[name] = {
@@ -57,13 +61,16 @@ class Small:
         return self
 
     def sampled_log_density(self, x, data):
-        points = Target._spread(self, np.linspace(-1.0, 1.0, 64))  # type: ignore[arg-type]
+        def squares(x, points):
+            def day(course, _):
+                return 0.9 * course + jnp.sin(x[0] * points) + x[1], None
 
-        def day(course, _):
-            return 0.9 * course + jnp.sin(x[0] * points) + x[1], None
+            course, _ = jax.lax.scan(day, 0.0 * points, None, length=20)
+            return (course**2).mean()
 
-        course, _ = jax.lax.scan(day, 0.0 * points, None, length=20)
-        return -0.5 * (x @ x) - 0.5 * data * (course**2).mean()
+        points = np.linspace(-1.0, 1.0, 64)
+        mean = squares(x, points) if self.over is None else mean_over(self.over, squares, x, points)
+        return -0.5 * (x @ x) - 0.5 * data * mean
 
 
 def draws() -> dict[str, Any]:

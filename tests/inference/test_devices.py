@@ -72,14 +72,18 @@ def test_draws_over_devices_are_those_on_one():
 
 @pytest.mark.slow
 def test_the_log_density_over_devices_is_that_on_one():
-    """And its gradient, to 1e-10; each of four devices has less than half of the operations."""
+    """And its gradient: to 1e-10, also where each device has several chunks; in single precision to its accuracy.
+
+    Each of four devices has less than half of the operations.
+    """
     found = spread("fit")
-    one, over = found["one"], found["spread"]
-    assert one["devices"] == 1 and over["devices"] == 4
-    assert over["value"] == pytest.approx(one["value"], rel=1e-10)
-    slope = np.array(one["slope"])
-    np.testing.assert_allclose(over["slope"], slope, rtol=1e-10, atol=1e-10 * np.abs(slope).max())
-    assert over["operations"] < 0.5 * one["operations"]
+    for name, like, within in (("spread", "one", 1e-10), ("chunks", "one", 1e-10), ("spread single", "one single", 2e-3)):
+        over, one = found[name], found[like]
+        assert one["devices"] == 1 and over["devices"] == 4
+        assert over["value"] == pytest.approx(one["value"], rel=min(within, 1e-5))
+        slope = np.array(one["slope"])
+        np.testing.assert_allclose(over["slope"], slope, rtol=within, atol=within * np.abs(slope).max())
+    assert found["spread"]["operations"] < 0.5 * found["one"]["operations"]
 
 
 def test_patients_tables_have_no_virtual_patients(tmp_path, capsys, monkeypatch):
