@@ -139,7 +139,7 @@ def programs(structures: Sequence[Member]) -> list[tuple[Form, dict[str, np.ndar
     """
     found: dict[Form, dict[str, list[Theta]]] = {}
     for m in structures:
-        form = form_of(m.problem.design)
+        form = form_of(m.problem.design)._replace(single=True)
         of_form = found.setdefault(form._replace(structures=()), {})
         of_form.setdefault(form.structures[0], []).append(theta_of(m.z, m.problem.parameters))
     out = []

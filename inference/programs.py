@@ -97,7 +97,7 @@ def begin(posterior: Path, request: ScenarioFile) -> None:
     own, asked = found[0], request.prediction
     names = ordered(m.structure for m in found if m.steps_per_day == own.steps_per_day)
     policies = (*(s.gcsf for s in request.scenario), *(request.grid.gcsf if request.grid else ()))
-    form = Form(names, own.steps_per_day, gcsf=any(policy != NO_GCSF for policy in policies))
+    form = Form(names, own.steps_per_day, gcsf=any(policy != NO_GCSF for policy in policies), single=True)
     theta = {p.name: np.ones(BATCH) for p in (*DECLARED, *SUPPORT)} | {"tumour_memory": np.ones(BATCH)}
     patients = np.zeros((BATCH, len(EFFECTS), asked.patients)), np.zeros(asked.patients, int)
     batch = Batch(theta, *patients, keys_of(asked.seed, np.arange(BATCH)), structure=np.asarray(0, np.int32))

@@ -37,3 +37,5 @@ class Form(NamedTuple):
     """Whether the course behind the history is returned too."""
     gcsf: bool = True
     """Whether a plan may have a G-CSF policy; without, its days are not compiled."""
+    single: bool = False
+    """Whether days are followed in single precision (days.py)."""

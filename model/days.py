@@ -3,8 +3,12 @@
 What a plan can bring is known before it starts, so the days compute no more than that: nothing without drug, no G-CSF
 without a policy. The choice is made at run time, as is that of the neutrophil structure: all are in the compiled program,
 but for G-CSF where no plan of the program has it.
+
+In single precision they take half of the time. Its rounding (1e-6 of an ANC in the median, 3e-4 in 1 of 100 patients where the
+prior reaches) is below the error of the daily scheme; what comes of the days, hazards and dates, is double again.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,9 +18,10 @@ from jaxtyping import Array, Float
 from . import gcsf, infection
 from .choice import Choice
 from .course import daily_constants, day
-from .elementary import log
+from .elementary import log, once
 from .individuals import Individuals
 from .plan import NO_DRUG
+from .precision import cast, in_single
 from .probability import quick_normal_cdf
 from .rules import LOG_GRADE3
 
@@ -35,17 +40,11 @@ class Model(NamedTuple):
     """1 / log SD of a count's error."""
 
 
-def model_of(theta, ind: Individuals, structure: Choice, steps: int) -> Model:
-    """Return what the days of these patients need at ``steps`` integration steps a day."""
-    return Model(
-        theta,
-        ind,
-        daily_constants(ind, structure, steps),
-        structure,
-        steps,
-        gcsf.relaxation(theta),
-        1.0 / theta["sigma_anc"],
-    )
+def model_of(theta, ind: Individuals, structure: Choice, steps: int, single: bool = False) -> Model:
+    """Return what the days of these patients need at ``steps`` integration steps a day; with ``single`` in float32."""
+    found = theta, ind, daily_constants(ind, structure, steps), gcsf.relaxation(theta), 1.0 / theta["sigma_anc"]
+    theta, ind, constants, relaxation, precision = cast(found, jnp.float32) if single else found
+    return Model(theta, ind, constants, structure, steps, relaxation, precision)
 
 
 class Week(NamedTuple):
@@ -70,8 +69,15 @@ class Week(NamedTuple):
 def week(model: Model, mode, state, strength, doses, supported, with_gcsf: bool = True) -> Week:
     """Return the week that begins in ``state``, with ``doses`` in mg and ``supported`` 1 on days with G-CSF.
 
-    ``mode`` is one of plan.NO_DRUG, DRUG and, ``with_gcsf``, DRUG_AND_GCSF.
+    ``mode`` is one of plan.NO_DRUG, DRUG and, ``with_gcsf``, DRUG_AND_GCSF. The precision is the model's; arrays come and go
+    in double.
     """
+    of = partial(_week, model, mode, with_gcsf)
+    given = state, strength, doses, supported
+    return of(*given) if model.precision.dtype == jnp.float64 else once(in_single(of, *once(given)))
+
+
+def _week(model: Model, mode, with_gcsf: bool, state, strength, doses, supported) -> Week:
     theta, ind, constants, choice, steps, relaxation, precision = model
     patients = strength.shape[0]
 

@@ -47,7 +47,7 @@ def followed(
     structure = Choice.of(form.structures, number)
 
     def whole(person, state, first, until):
-        model = model_of(person.theta, person.individual, structure, form.steps)
+        model = model_of(person.theta, person.individual, structure, form.steps, form.single)
 
         def week(w, s):
             return weekly.with_days(person, s, weekly.today(w, plan, calendar), plan, model, form)[0]
@@ -76,7 +76,7 @@ def simulate_batch(batch: Batch, plan: Plan, form: Form = Form()) -> History | t
     if not form.record and batch.realised is None:
         return followed(person, state, calendar, plan, batch.structure, form)
 
-    model = model_of(person.theta, person.individual, Choice.of(form.structures, batch.structure), form.steps)
+    model = model_of(person.theta, person.individual, Choice.of(form.structures, batch.structure), form.steps, form.single)
     ledger = None if batch.realised is None else lanes.flattened(jax.tree.map(jnp.asarray, batch.realised))
     every = weekly.today(jnp.arange(weeks), plan, calendar, ledger)
     end, course = jax.lax.scan(lambda s, x: weekly.with_days(person, s, x, plan, model, form), state, every)
