@@ -76,7 +76,9 @@ def simulate_batch(batch: Batch, plan: Plan, form: Form = Form()) -> History | t
     if not form.record and batch.realised is None:
         return followed(person, state, calendar, plan, batch.structure, form)
 
-    model = model_of(person.theta, person.individual, Choice.of(form.structures, batch.structure), form.steps, form.single)
+    model = model_of(
+        person.theta, person.individual, Choice.of(form.structures, batch.structure), form.steps, form.single
+    )
     ledger = None if batch.realised is None else lanes.flattened(jax.tree.map(jnp.asarray, batch.realised))
     every = weekly.today(jnp.arange(weeks), plan, calendar, ledger)
     end, course = jax.lax.scan(lambda s, x: weekly.with_days(person, s, x, plan, model, form), state, every)

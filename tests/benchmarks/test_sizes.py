@@ -58,6 +58,37 @@ def test_gradient_by_size(table, request, tmp_path, cycles, precision):
     grown(table, took, cycles, precision)
 
 
+CORES = 2
+"""Devices over which patients are spread."""
+
+
+@pytest.mark.parametrize("cycles", [6, 26])
+def test_spread_over_cores(table, tmp_path, cycles):
+    """Half of the patients on each of two devices of the CPU, against one program: time on the wall, the shorter of the two.
+
+    What a fit of one chain takes with ``--device cpu:2``; chains side by side use the cores without.
+    """
+    shorter = {}
+    for size in FEW:
+        took = []
+        for more in ([str(CORES)], []):
+            command = [sys.executable, SCRIPT, str(size), str(cycles), "float64", *more]
+            found = [json.loads(run(command, MEZIKD_CACHE=str(tmp_path)).said) for _ in range(2)][1]
+            took.append(Took(*found["gradient"]))
+        spread, one = took
+        table.add(
+            f"log-density gradient, {cycles} cycles day by day, float64, spread over {CORES} cores", size, spread,
+            "one program", one, ratio=one.wall_ms / spread.wall_ms, note="ratio of times on the wall",
+        )  # fmt: skip
+        shorter[size] = min(spread.wall_ms, one.wall_ms)
+    (least, first), *_, (most, last) = shorter.items()
+    whole = float(np.log(last / first) / np.log(most / least))
+    table.add(
+        f"growth of the gradient with virtual patients, {cycles} cycles, float64, {CORES} cores", f"{least} to {most}",
+        bar=bar(whole, at_most=1.0), note=f"exponent of time on the wall {whole:.2f} (first to last), spread where that is sooner",
+    )  # fmt: skip
+
+
 def test_kept_memory(table):
     """The gradient where the C library was told to keep memory between calls, and where it was not (processor.py)."""
     kept, forgotten = (

@@ -37,9 +37,15 @@ def fit() -> dict[str, Any]:
     n = sum(not p.fixed for p in one.parameters)
     z = np.random.default_rng(1).normal(0.0, 0.3, n)
     spread = replace(one, over=patients_mesh(DEVICES, 8))
-    targets = {"one": one, "spread": spread, "one single": one.in_single(), "spread single": spread.in_single(), "chunks": spread}
+    targets = {
+        "one": one,
+        "spread": spread,
+        "one single": one.in_single(),
+        "spread single": spread.in_single(),
+        "chunks": spread,
+    }
     for name, target in targets.items():
-        expected.AT_ONCE = 4 if name == "chunks" else 256
+        expected.AT_ONCE = expected.OF_MORE = 4 if name == "chunks" else 256
         program = jax.jit(jax.value_and_grad(target.sampled_log_density)).lower(z, target.data).compile()
         value, slope = program(z, target.data)
         found[name] = {

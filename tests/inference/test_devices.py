@@ -77,7 +77,11 @@ def test_the_log_density_over_devices_is_that_on_one():
     Each of four devices has less than half of the operations.
     """
     found = spread("fit")
-    for name, like, within in (("spread", "one", 1e-10), ("chunks", "one", 1e-10), ("spread single", "one single", 2e-3)):
+    for name, like, within in (
+        ("spread", "one", 1e-10),
+        ("chunks", "one", 1e-10),
+        ("spread single", "one single", 2e-3),
+    ):
         over, one = found[name], found[like]
         assert one["devices"] == 1 and over["devices"] == 4
         assert over["value"] == pytest.approx(one["value"], rel=min(within, 1e-5))

@@ -35,7 +35,8 @@ def of_all_and_in_chunks(monkeypatch, made):
 
     found = []
     for at_once in (64, 16):
-        monkeypatch.setattr(module, "AT_ONCE", at_once)
+        for limit in ("AT_ONCE", "OF_MORE"):
+            monkeypatch.setattr(module, limit, at_once)
         found.append(jax.jit(lambda z: made(expectations, z))(jnp.full(len(free()), 0.1)))
     return found
 
