@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Executor, Future
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -145,7 +145,7 @@ def cluster_workers(where: str | None) -> Iterator[Executor | None]:
     silent: dict[str, Any] = {"silence_logs": logging.CRITICAL}
     try:
         with (
-            LocalCluster(**one_each, **silent) if where == LOCAL else nullcontext(where) as cluster,
+            _ended(LocalCluster(**one_each, **silent)) if where == LOCAL else nullcontext(where) as cluster,
             Client(cluster, timeout=SECONDS, set_as_default=False) as client,
         ):
             _wait_for_a_worker(client, where)
@@ -155,6 +155,16 @@ def cluster_workers(where: str | None) -> Iterator[Executor | None]:
         raise input_error("--cluster", problem, f"give workers more memory, then {GO_ON}") from None
     except CancelledError:
         raise input_error("--cluster", f"the scheduler at {where} was lost", f"start it, then {GO_ON}") from None
+
+
+@contextmanager
+def _ended(cluster: Any) -> Iterator[Any]:
+    """Close a cluster at the end; a worker that was just being started anew after a death is no mistake then."""
+    try:
+        yield cluster
+    finally:
+        with suppress(AssertionError):
+            cluster.close()
 
 
 def _in_file(path: Path) -> str:

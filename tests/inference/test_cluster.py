@@ -148,6 +148,20 @@ def test_a_task_that_ends_every_worker():
         pool.submit(deadly).result()
 
 
+def test_a_worker_that_is_started_anew_at_the_end_hides_nothing(monkeypatch):
+    """Closing fails then, and its error took the place of the one that is told."""
+    distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    close = distributed.LocalCluster.close
+
+    def failing(cluster, *args, **kwargs):
+        close(cluster, *args, **kwargs)
+        raise AssertionError("can only join a started process")
+
+    monkeypatch.setattr(distributed.LocalCluster, "close", failing)
+    with pytest.raises(InputError, match="every worker"), cluster_workers("local") as pool:
+        pool.submit(deadly).result()
+
+
 @pytest.fixture
 def deaf():
     """The address of something that listens and says nothing."""
