@@ -46,9 +46,10 @@ def use_device(name: str) -> int | None:
 
 
 def patients_mesh(count: int | None, patients: int) -> "Mesh | None":
-    """Return the devices over which ``patients`` virtual patients, a power of two, are spread; None for one device.
+    """Return the devices over which virtual patients are spread, each with as many of each region; None for one device.
 
-    ``count`` is how many were asked for (``use_device``); None: all GPUs, or their largest power of two; one CPU.
+    ``patients`` is how many there are of a region in the smaller arm, a power of two. ``count`` is how many devices were asked
+    for (``use_device``); None: all GPUs, or their largest power of two; one CPU.
     """
     import jax
     import numpy as np

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
-from mezikd.model.exact import Form, form_of
+from mezikd.model.exact import Form
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -37,7 +37,7 @@ from .prediction_summary import summary_text
 from .prediction_tables import csv_text, difference_table, prediction_table
 from .problem import Problem
 from .processor import keep_memory, keep_programs
-from .programs import ordered
+from .programs import form_of_prediction, ordered
 from .results_folder import UNFINISHED, drop_unfinished, new_results, publish, resume_or_begin
 from .scenario_files import Source
 from .scenario_writer import scenarios_toml
@@ -139,7 +139,8 @@ def programs(structures: Sequence[Member]) -> list[tuple[Form, dict[str, np.ndar
     """
     found: dict[Form, dict[str, list[Theta]]] = {}
     for m in structures:
-        form = form_of(m.problem.design)._replace(single=True)
+        design = m.problem.design
+        form = form_of_prediction((design.structure_name,), design.steps_per_day)
         of_form = found.setdefault(form._replace(structures=()), {})
         of_form.setdefault(form.structures[0], []).append(theta_of(m.z, m.problem.parameters))
     out = []

@@ -97,11 +97,16 @@ def begin(posterior: Path, request: ScenarioFile) -> None:
     own, asked = found[0], request.prediction
     names = ordered(m.structure for m in found if m.steps_per_day == own.steps_per_day)
     policies = (*(s.gcsf for s in request.scenario), *(request.grid.gcsf if request.grid else ()))
-    form = Form(names, own.steps_per_day, gcsf=any(policy != NO_GCSF for policy in policies), single=True)
+    form = form_of_prediction(names, own.steps_per_day, gcsf=any(policy != NO_GCSF for policy in policies))
     theta = {p.name: np.ones(BATCH) for p in (*DECLARED, *SUPPORT)} | {"tumour_memory": np.ones(BATCH)}
     patients = np.zeros((BATCH, len(EFFECTS), asked.patients)), np.zeros(asked.patients, int)
     batch = Batch(theta, *patients, keys_of(asked.seed, np.arange(BATCH)), structure=np.asarray(0, np.int32))
     program(form, batch, plan_of(Scenario(regimen=Regimen(), arm="kd"), weeks_of(asked.horizon_months)))
+
+
+def form_of_prediction(structures: tuple[str, ...], steps: int, gcsf: bool = True) -> Form:
+    """Return the form in which scenarios are predicted: everybody up to the horizon, days in single precision."""
+    return Form(structures, steps, gcsf=gcsf, single=True)
 
 
 def ordered(structures: Iterable[str]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from mezikd.model.parameters import DECLARED
 from rich.console import Console
 
 DEVICES = use_device("cpu:4")
-MESH = patients_mesh(DEVICES, 64)
+MESH = patients_mesh(DEVICES, 4)
 
 
 def fit() -> dict[str, Any]:
@@ -38,12 +38,8 @@ def fit() -> dict[str, Any]:
     z = np.random.default_rng(1).normal(0.0, 0.3, n)
     spread = replace(one, over=patients_mesh(DEVICES, 8))
     targets = {
-        "one": one,
-        "spread": spread,
-        "one single": one.in_single(),
-        "spread single": spread.in_single(),
-        "chunks": spread,
-    }
+        "one": one, "spread": spread, "one single": one.in_single(), "spread single": spread.in_single(), "chunks": spread,
+    }  # fmt: skip
     for name, target in targets.items():
         expected.AT_ONCE = expected.OF_MORE = 4 if name == "chunks" else 256
         program = jax.jit(jax.value_and_grad(target.sampled_log_density)).lower(z, target.data).compile()

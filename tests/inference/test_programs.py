@@ -33,7 +33,7 @@ def test_a_prediction_compiles_nothing_but_what_was_begun(begun, tmp_path, monke
     assert run([*words, "--out", str(tmp_path / "out")]) == DONE
     assert len(asked) == 1 and list(begun) == asked
     (form, *_), = asked  # fmt: skip
-    assert form.structures == ("arrest", "friberg") and not form.gcsf
+    assert form.structures == ("arrest", "friberg") and form.single and not form.gcsf
 
 
 @pytest.mark.parametrize(("scenarios", "gcsf"), [("gcsf", True), ("rules", False)])
